@@ -1,0 +1,1 @@
+"""Pixtral on Ray Serve: gateway, preprocessing, vision and decoder tiers (see ``app.py``)."""

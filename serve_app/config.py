@@ -1,0 +1,192 @@
+"""One frozen config for the whole system, read from one YAML file; errors name key and value.
+
+config = load_config(Path("ops/profiles/local.yaml"), {"model.path": "/models/pixtral"})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Device = Literal["cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+
+class ConfigError(Exception):
+    """The config file is wrong; the message names the key, the value and what is allowed."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Autoscaling(_Frozen):
+    """How a tier grows and shrinks, by requests in flight per replica."""
+
+    min_replicas: int = Field(1, ge=0)
+    max_replicas: int = Field(1, ge=1)
+    target_ongoing_requests: float = Field(2.0, gt=0)
+    upscale_delay_s: float = Field(2.0, ge=0)
+    downscale_delay_s: float = Field(60.0, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Autoscaling:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}"
+            )
+        return self
+
+
+class Price(_Frozen):
+    """List price in nano-dollars (1e-9 USD) per token: $2.00 per million tokens is 2,000."""
+
+    input_nano_usd_per_token: int = Field(ge=0)
+    output_nano_usd_per_token: int = Field(ge=0)
+
+
+class Model(_Frozen):
+    """Which checkpoint is served and under which names.
+
+    ``name`` defaults to the folder's name. ``untrained`` marks random weights, which every surface
+    that shows an answer announces. ``price`` defaults by name (see ``accounting/prices.py``).
+    """
+
+    path: Path
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+    untrained: bool = False
+    max_context_tokens: int | None = Field(None, ge=16)
+    default_max_tokens: int = Field(512, ge=1)
+    default_temperature: float = Field(0.7, ge=0, le=2)
+    price: Price | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Model:
+        if not self.name:
+            object.__setattr__(self, "name", self.path.name)
+        return self
+
+
+class Gateway(_Frozen):
+    """``port`` 0 is refused: clients need to know it."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    auth: bool = True
+    api_key_file: Path | None = None
+    max_body_bytes: int = Field(64 * 2**20, ge=1024)
+    max_pictures: int = Field(32, ge=0)
+    max_choices: int = Field(8, ge=1)
+    ping_interval_s: float = Field(15.0, gt=0)
+    max_ongoing_requests: int = Field(512, ge=1)
+    autoscaling: Autoscaling = Autoscaling(target_ongoing_requests=128.0)
+
+    @model_validator(mode="after")
+    def _open_only_on_loopback(self) -> Gateway:
+        if not self.auth and self.host not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError(f"auth: false is allowed on loopback only, not on host {self.host}")
+        return self
+
+
+class Preprocess(_Frozen):
+    max_picture_bytes: int = Field(10 * 2**20, ge=64)
+    max_picture_pixels: int = Field(100_000_000, ge=256)
+    threads: int = Field(1, ge=1)
+    num_cpus: float = Field(1.0, gt=0)
+    max_ongoing_requests: int = Field(32, ge=1)
+    autoscaling: Autoscaling = Autoscaling()
+
+
+class Vision(_Frozen):
+    device: Device = "cpu"
+    dtype: Dtype = "auto"
+    threads: int = Field(1, ge=1)
+    num_cpus: float = Field(1.0, gt=0)
+    num_gpus: float = Field(0.0, ge=0)
+    max_batch_patches: int = Field(16_384, ge=4096)
+    max_ongoing_requests: int = Field(32, ge=1)
+    autoscaling: Autoscaling = Autoscaling()
+
+
+class Decoder(_Frozen):
+    """One replica is one tensor-parallel group of ``tensor_parallel`` ranks.
+
+    ``kv_cache_bytes`` is per rank. ``token_timeout_s``: a group that has generated nothing for
+    this long while it should is not ready. ``collective_timeout_s``: a rank silent for this long
+    becomes an error.
+    """
+
+    tensor_parallel: int = Field(1, ge=1)
+    device: Device = "cpu"
+    dtype: Dtype = "auto"
+    backend: Literal["gloo", "nccl"] = "gloo"
+    threads_per_rank: int = Field(1, ge=1)
+    cpus_per_rank: float = Field(1.0, gt=0)
+    gpus_per_rank: float = Field(0.0, ge=0)
+    block_size: int = Field(16, ge=1)
+    kv_cache_bytes: int = Field(256 * 2**20, ge=2**20)
+    max_batch_sequences: int = Field(16, ge=1)
+    max_step_tokens: int = Field(512, ge=16)
+    max_waiting: int = Field(128, ge=1)
+    token_timeout_s: float = Field(30.0, gt=0)
+    collective_timeout_s: float = Field(60.0, gt=0)
+    autoscaling: Autoscaling = Autoscaling(target_ongoing_requests=16.0)
+
+
+class Ray(_Frozen):
+    """``num_cpus`` is what tiers book, not cores: a laptop runs all tiers on two."""
+
+    num_cpus: int = Field(12, ge=1)
+    object_store_bytes: int = Field(512 * 2**20, ge=80 * 2**20)
+    dashboard_port: int = Field(8265, ge=1, le=65535)
+    gcs_port: int = Field(6379, ge=1, le=65535)
+    metrics_port: int = Field(8080, ge=1, le=65535)
+
+
+class Config(_Frozen):
+    model: Model
+    gateway: Gateway = Gateway()
+    preprocess: Preprocess = Preprocess()
+    vision: Vision = Vision()
+    decoder: Decoder = Decoder()
+    ray: Ray = Ray()
+
+
+def load_config(file: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a profile and lay ``overrides`` (dotted keys) over it.
+
+    Raises:
+        ConfigError: unreadable file, unknown key or bad value.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = yaml.safe_load(file.read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{file}: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file}: a config is a mapping of sections, not {values!r}")
+    for dotted, value in (overrides or {}).items():
+        *sections, key = dotted.split(".")
+        target = values
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[key] = value
+    return parse_config(values, source=str(file or "config"))
+
+
+def parse_config(values: Mapping[str, Any], source: str = "config") -> Config:
+    """Raises ConfigError naming every bad key."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']} (got {item['input']!r})"
+            for item in error.errors()
+        )
+        raise ConfigError(f"{source}: {problems}") from error

@@ -1,0 +1,45 @@
+"""What the gateway needs of the tiers behind it; ``serve_handles.py`` keeps the promise over Ray.
+
+The gateway's own tests run it over an in-process engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from serve_app.messages import PrepareRequest, Prompt
+from shards.request import Delta, GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether every group that takes traffic has generated a token of late, and if not, why."""
+
+    ready: bool
+    reasons: tuple[str, ...] = ()
+
+
+class Tiers(Protocol):
+    async def prepare(self, request: PrepareRequest) -> Prompt:
+        """Decode pictures and tokenise.
+
+        Raises:
+            ApiError: the conversation or a picture is invalid (field named), or no tier is ready.
+        """
+
+    def generate(
+        self, request: GenerationRequest, prompt: Prompt
+    ) -> AsyncGenerator[tuple[Delta, ...], None]:
+        """Encode the prompt's pictures and generate.
+
+        Each item holds the deltas that were ready, in order, never none; the last delta of each of
+        the ``n`` choices has a finish reason, then the generator ends. Closing it early aborts the
+        request in the engine. A tier lost before the first item is retried elsewhere.
+
+        Raises:
+            ApiError: refused or failed (``GenerationFailed`` once tokens were delivered).
+        """
+
+    async def readiness(self) -> Readiness: ...

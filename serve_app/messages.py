@@ -1,0 +1,64 @@
+"""What travels between the tiers. Arrays stay in Ray's object store; messages carry references.
+
+gateway ─PrepareRequest─► preprocess ─Prompt(patches refs)─► gateway ─EncodeRequest─► vision
+vision ─Features(refs)─► gateway ─Generate(features refs)─► decoder group ─Delta…─► gateway
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from shards.conversation import Conversation
+from shards.request import GenerationRequest, Picture
+
+# A ray.ObjectRef in the cluster; the array itself where tiers run in one process (tests).
+ArrayRef = Any
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareRequest:
+    """A conversation and the encoded bytes (JPEG, PNG, WebP, GIF) of its pictures."""
+
+    request_id: str
+    conversation: Conversation
+    pictures: tuple[bytes, ...]
+    max_pictures: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """One picture ready for the encoder: float32 [grid.patches, channels·patch²] behind ``ref``."""
+
+    picture: Picture
+    ref: ArrayRef
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A tokenised conversation. ``len(token_ids) == text_tokens + image_tokens``."""
+
+    token_ids: tuple[int, ...]
+    text_tokens: int
+    image_tokens: int
+    patches: tuple[Patches, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeRequest:
+    request_id: str
+    patches: tuple[Patches, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """One picture's features before the projector: [grid.patches, vision hidden] behind ``ref``."""
+
+    picture: Picture
+    ref: ArrayRef
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    request: GenerationRequest
+    features: tuple[Features, ...] = ()
