@@ -36,12 +36,17 @@ class Patches:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A tokenised conversation. ``len(token_ids) == text_tokens + image_tokens``."""
+    """A tokenised conversation. ``len(token_ids) == text_tokens + image_tokens``.
+
+    ``source`` never travels: the gateway keeps it beside the prompt until the stream ends, to
+    prepare again what died with a tier.
+    """
 
     token_ids: tuple[int, ...]
     text_tokens: int
     image_tokens: int
     patches: tuple[Patches, ...] = ()
+    source: PrepareRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,10 @@ class EncodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """One picture's features before the projector: [grid.patches, vision hidden] behind ``ref``."""
+    """One picture's features before the projector: [grid.patches, vision hidden] behind ``ref``.
+
+    numpy has no bfloat16: a uint16 array holds bfloat16 bits.
+    """
 
     picture: Picture
     ref: ArrayRef

@@ -1,0 +1,88 @@
+"""The system on one screen: four tiers, bound in the order a request meets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import AutoscalingConfig
+
+from serve_app.config import Autoscaling, Config
+from serve_app.decoder.group import DecoderGroup
+from serve_app.gateway.ingress import Gateway
+from serve_app.preprocess.tier import Preprocess
+from serve_app.vision import Vision
+from shards.config import read_model_config
+from shards.plan import check_cut
+
+# How often replicas report their load: the floor of every upscale and downscale delay.
+METRICS_INTERVAL_S = 1.0
+
+
+def build(config: Config) -> Application:
+    """Bind the tiers of one model.
+
+    Raises:
+        ModelConfigError, PlanError: the model folder or the cut is wrong.
+    """
+    model = read_model_config(config.model.path)
+    check_cut(model, config.decoder.tensor_parallel)
+    max_context_tokens = config.model.max_context_tokens or model.text.max_positions
+
+    preprocess = _tier(
+        Preprocess,
+        config.preprocess.autoscaling,
+        max_ongoing_requests=config.preprocess.max_ongoing_requests,
+        ray_actor_options={"num_cpus": config.preprocess.num_cpus},
+    ).bind(config)
+    vision = _tier(
+        Vision,
+        config.vision.autoscaling,
+        max_ongoing_requests=config.vision.max_ongoing_requests,
+        ray_actor_options={
+            "num_cpus": config.vision.num_cpus,
+            "num_gpus": config.vision.num_gpus,
+            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(config.vision.threads)}},
+        },
+    ).bind(config)
+    decoder = _tier(
+        DecoderGroup,
+        config.decoder.autoscaling,
+        max_ongoing_requests=config.decoder.max_batch_sequences + config.decoder.max_waiting,
+        ray_actor_options={"num_cpus": 0.5},
+        placement_group_bundles=[{"CPU": 0.5}, *_rank_bundles(config)],
+        placement_group_strategy="STRICT_PACK",
+        health_check_period_s=2,
+        health_check_timeout_s=30,
+    ).bind(config, max_context_tokens)
+    return _tier(
+        Gateway,
+        config.gateway.autoscaling,
+        max_ongoing_requests=config.gateway.max_ongoing_requests,
+        ray_actor_options={"num_cpus": 0.5},
+    ).bind(config, max_context_tokens, preprocess, vision, decoder)
+
+
+def _tier(kind: type, scaling: Autoscaling, **options: Any) -> Any:
+    return serve.deployment(
+        kind,
+        name=kind.__name__,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=scaling.min_replicas,
+            max_replicas=scaling.max_replicas,
+            target_ongoing_requests=scaling.target_ongoing_requests,
+            upscale_delay_s=scaling.upscale_delay_s,
+            downscale_delay_s=scaling.downscale_delay_s,
+            metrics_interval_s=METRICS_INTERVAL_S,
+            look_back_period_s=2 * METRICS_INTERVAL_S,
+        ),
+        **options,
+    )
+
+
+def _rank_bundles(config: Config) -> list[dict[str, float]]:
+    bundle = {"CPU": config.decoder.cpus_per_rank}
+    if config.decoder.gpus_per_rank:
+        bundle["GPU"] = config.decoder.gpus_per_rank
+    return [bundle] * config.decoder.tensor_parallel

@@ -1,0 +1,248 @@
+"""Start, deploy to and stop the Ray cluster of one machine; every environment setting is here.
+
+Everything listens on loopback and every Ray port asks for a token. Several systems can run side by
+side: each has its own state folder, session folder and ports, and ``stop`` ends only its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from serve_app.config import Config
+
+APPLICATION = "pixtral"
+STOP_TIMEOUT_S = 15.0
+
+# Chosen by measurement (ops/bench/serve_hop.py): user code and router share one event loop, logs
+# are buffered. Serve's gRPC transport stays off, as references must travel by Ray (see
+# serve_handles.py); HAProxy stays off, as it listens on every interface.
+SERVE_SETTINGS = {
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "100",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+}
+
+
+class ClusterError(Exception):
+    """The cluster could not be started, deployed to or stopped; one clear line."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierStatus:
+    name: str
+    status: str
+    replicas: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """``pulses`` are the decoder groups' own reports (see ``decoder/group.py``)."""
+
+    running: bool
+    application: str
+    message: str
+    tiers: tuple[TierStatus, ...] = ()
+    pulses: tuple[dict[str, Any], ...] = ()
+
+
+def environment(config: Config, state: Path) -> dict[str, str]:
+    """What every Ray process and driver of this system needs in its environment."""
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(state / "ray-token"),
+        "RAY_ADDRESS": f"127.0.0.1:{config.ray.gcs_port}",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray would otherwise replace a loopback node address by the machine's own.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # A reference pickled outside Ray's counting leaks; make such a mistake fail loudly.
+        "RAY_allow_out_of_band_object_ref_serialization": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        **SERVE_SETTINGS,
+    }
+
+
+def session_folder(state: Path) -> Path:
+    """Ray's folder. Short, as it holds unix sockets, whose paths end at 107 characters."""
+    digest = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"pixtral-ray-{digest}"
+
+
+def start(config: Config, state: Path) -> None:
+    """Start Ray's head on loopback.
+
+    Raises:
+        ClusterError: it did not start; the message is Ray's own last line.
+    """
+    _ensure_token(state)
+    ray = config.ray
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head"),
+        "--node-ip-address=127.0.0.1",
+        f"--port={ray.gcs_port}",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={ray.dashboard_port}",
+        f"--metrics-export-port={ray.metrics_port}",
+        f"--num-cpus={ray.num_cpus}",
+        f"--object-store-memory={ray.object_store_bytes}",
+        f"--temp-dir={session_folder(state)}",
+        "--disable-usage-stats",
+        "--log-style=record",
+        "--log-color=false",
+    ]
+    result = subprocess.run(
+        command,
+        env=os.environ | environment(config, state),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
+        raise ClusterError(f"Ray did not start: {lines[-1] if lines else 'no output'}")
+
+
+def deploy(config: Config, state: Path) -> None:
+    """Run the application and wait until every tier is healthy.
+
+    Raises:
+        ClusterError: a tier failed to start; the message says which and why.
+    """
+    with _connected(config, state):
+        from ray import serve
+        from ray.serve.config import HTTPOptions, ProxyLocation
+
+        from serve_app.app import build
+
+        serve.start(
+            proxy_location=ProxyLocation.HeadOnly,
+            http_options=HTTPOptions(host=config.gateway.host, port=config.gateway.port),
+        )
+        try:
+            serve.run(build(config), name=APPLICATION, route_prefix="/")
+        except RuntimeError as error:
+            raise ClusterError(_first_reason(error)) from error
+
+
+def status(config: Config, state: Path) -> ClusterStatus:
+    """What runs; never raises for a system that is down."""
+    if not _processes(state):
+        return ClusterStatus(False, "NOT_STARTED", "not running")
+    with _connected(config, state):
+        from ray import serve
+
+        application = serve.status().applications.get(APPLICATION)
+        if application is None:
+            return ClusterStatus(True, "NOT_STARTED", "Ray runs, the application does not")
+        tiers = tuple(
+            TierStatus(name, tier.status.value, sum(tier.replica_states.values()), tier.message)
+            for name, tier in application.deployments.items()
+        )
+        return ClusterStatus(True, application.status.value, application.message, tiers, _pulses())
+
+
+def stop(config: Config, state: Path) -> None:
+    """End every process of this system, then remove what it left on disk; idempotent."""
+    del config
+    processes = _processes(state)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
+    for process in {*alive, *_processes(state)}:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    _, alive = psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
+    if alive:
+        raise ClusterError(f"processes {[process.pid for process in alive]} do not end")
+    shutil.rmtree(session_folder(state), ignore_errors=True)
+
+
+def _ensure_token(state: Path) -> None:
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    token = state / "ray-token"
+    if not token.exists():
+        with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+
+
+def _processes(state: Path) -> list[psutil.Process]:
+    """This system's processes: Ray names its session folder in the command line of each daemon,
+    and workers, which rename themselves, are the daemons' children."""
+    marker = str(session_folder(state))
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if any(marker in part for part in process.cmdline()):
+                for member in (process, *process.children(recursive=True)):
+                    found[member.pid] = member
+    found.pop(os.getpid(), None)
+    return list(found.values())
+
+
+@contextmanager
+def _connected(config: Config, state: Path) -> Iterator[None]:
+    os.environ.update(environment(config, state))
+    import ray
+
+    try:
+        ray.init(
+            address=os.environ["RAY_ADDRESS"],
+            namespace="serve",
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except (ConnectionError, RuntimeError) as error:
+        raise ClusterError(f"cannot reach Ray: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _pulses() -> tuple[dict[str, Any], ...]:
+    import asyncio
+    import dataclasses
+
+    from ray import serve
+
+    async def ask() -> list[Any]:
+        handle = serve.get_deployment_handle("DecoderGroup", APPLICATION)
+        answers: list[Any] = await handle.broadcast("pulse").results_async(
+            timeout_s=5, return_exceptions=True
+        )
+        return answers
+
+    try:
+        pulses = asyncio.run(ask())
+    except Exception:
+        return ()
+    return tuple(
+        {"error": str(pulse)} if isinstance(pulse, BaseException) else dataclasses.asdict(pulse)
+        for pulse in pulses
+    )
+
+
+def _first_reason(error: RuntimeError) -> str:
+    """Serve's message without its stack traces: the last line says what was raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)

@@ -1,0 +1,183 @@
+"""The decoder tier: one Serve replica is one tensor-parallel group.
+
+The replica owns its ranks as actors in its own STRICT_PACK placement group (bundle 0 is the
+replica, bundle i + 1 is rank i), routes requests to rank 0 and its deltas back to their streams.
+It imports no torch and computes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import ray
+from ray import serve
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from serve_app.config import Config
+from serve_app.decoder.loop import Emission
+from serve_app.decoder.rank import Rank, RankSpec
+from serve_app.decoder.streams import Streams
+from serve_app.messages import Generate
+from serve_app.serve_handles import unwrap
+from serve_app.telemetry import DecoderMetrics
+from shards.engine import EngineStats
+from shards.errors import GroupError
+from shards.request import Delta
+
+# Long enough for the open streams to pass the error on.
+_FAREWELL_S = 0.5
+_log = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A group's sign of life.
+
+    Attributes:
+        token_age_s: since the engine last generated a token, for a caller or as a canary.
+        stats: the engine's counters as last heard.
+    """
+
+    group: str
+    token_age_s: float
+    token_timeout_s: float
+    stats: EngineStats
+    rank_pids: tuple[int, ...]
+
+
+class DecoderGroup:
+    """Serve deployment; see ``app.py`` for how it is placed and scaled."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, config: Config, max_context_tokens: int
+    ) -> None:
+        self._decoder = config.decoder
+        self.group = serve.get_replica_context().replica_id.unique_id
+        self._streams = Streams()
+        self._metrics = DecoderMetrics(self.group)
+        self._ranks = self._start_ranks(config, max_context_tokens)
+        self._lost: BaseException | None = None
+        reports = await asyncio.gather(*(rank.load.remote() for rank in self._ranks))
+        self._rank_pids = tuple(report.pid for report in reports)
+        self._stats: EngineStats = await self._ranks[0].stats.remote()
+        self._watchers = [
+            asyncio.create_task(self._watch(watched))
+            for watched in (self._pump(), *(_follow(rank) for rank in self._ranks[1:]))
+        ]
+        await self._first_token()
+
+    async def generate(self, job: Generate) -> AsyncGenerator[tuple[Delta, ...], None]:
+        """Stream one request's deltas, all that are ready at a time.
+
+        Raises:
+            RequestError, QueueFullError: refused by the engine.
+            GroupError: the group was lost.
+        """
+        request_id = job.request.request_id
+        stream = self._streams.open(request_id)
+        running = job.request.sampling.n
+        try:
+            await self._ranks[0].submit.remote(job)
+            while running:
+                deltas = await stream.take()
+                running -= sum(delta.finish_reason is not None for delta in deltas)
+                yield deltas
+        except ray.exceptions.RayError as error:
+            raise unwrap(error) from error
+        finally:
+            self._streams.close(request_id)
+            if running and self._lost is None:
+                # Not awaited: this also runs while the caller's disconnect cancels us.
+                self._ranks[0].abort.remote(request_id)
+
+    async def pulse(self) -> Pulse:
+        if self._lost is not None:
+            raise self._lost
+        last_token_at = self._stats.last_token_at
+        return Pulse(
+            self.group,
+            # One host, one monotonic clock: the rank's reading can be compared with ours.
+            inf if last_token_at is None else time.monotonic() - last_token_at,
+            self._decoder.token_timeout_s,
+            self._stats,
+            self._rank_pids,
+        )
+
+    async def check_health(self) -> None:
+        """Serve replaces the replica, and with it all ranks, when this raises."""
+        if self._lost is not None:
+            raise self._lost
+
+    def _start_ranks(self, config: Config, max_context_tokens: int) -> list[Any]:
+        placement = ray.util.get_current_placement_group()
+        rendezvous = str(Path(tempfile.gettempdir()) / f"pixtral-rendezvous-{uuid4().hex}")
+        ranks = []
+        for rank in range(self._decoder.tensor_parallel):
+            spec = RankSpec(rank, config.model.path, self._decoder, max_context_tokens, rendezvous)
+            options = {
+                "name": f"{config.model.name}:{self.group}:rank-{rank}",
+                "num_cpus": self._decoder.cpus_per_rank,
+                "num_gpus": self._decoder.gpus_per_rank,
+                "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                    placement, placement_group_bundle_index=rank + 1
+                ),
+                "runtime_env": {
+                    "env_vars": {"OMP_NUM_THREADS": str(self._decoder.threads_per_rank)}
+                },
+            }
+            ranks.append(ray.remote(Rank).options(**options).remote(spec))
+        return ranks
+
+    async def _pump(self) -> None:
+        """Carry rank 0's emissions to their streams for as long as the group lives."""
+        async for ref in self._ranks[0].emissions.options(num_returns="streaming").remote():
+            emission: Emission = await ref
+            self._stats = emission.stats
+            self._streams.deliver(emission.deltas)
+            self._report(emission.stats)
+
+    async def _watch(self, lifetime: Any) -> None:
+        """A group is lost with any of its ranks."""
+        reason = "a rank left its group"
+        try:
+            await lifetime
+        except Exception as error:
+            reason = str(unwrap(error))
+        if self._lost is None:
+            self._lost = GroupError(f"group {self.group}: {reason}")
+            self._streams.fail(self._lost)
+            _log.error("group lost", extra={"group": self.group, "reason": reason})
+            # A replica without its ranks is of no use and Serve would need three failed health
+            # checks to see it; a dead actor is replaced, and avoided by the router, at once.
+            await asyncio.sleep(_FAREWELL_S)
+            os._exit(1)
+
+    async def _first_token(self) -> None:
+        """Ready means that a token came out, so wait for the engine's first canary."""
+        while self._stats.generated_tokens_total == 0:
+            if self._lost is not None:
+                raise self._lost
+            await asyncio.sleep(0.02)
+
+    def _report(self, stats: EngineStats) -> None:
+        self._metrics.running.set(stats.running)
+        self._metrics.waiting.set(stats.waiting)
+        self._metrics.blocks_total.set(stats.blocks_total)
+        self._metrics.blocks_free.set(stats.blocks_free)
+        self._metrics.prompt_tokens.set(stats.prompt_tokens_total)
+        self._metrics.generated_tokens.set(stats.generated_tokens_total)
+        self._metrics.steps.set(stats.steps_total)
+
+
+async def _follow(rank: Any) -> None:
+    await rank.follow.remote()

@@ -1,0 +1,37 @@
+"""The gateway tier: the REST application of ``api.py`` inside a Serve ingress replica."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from shards.tokenizer import Tokenizer
+
+from serve_app.config import Config
+from serve_app.gateway.api import create_app
+from serve_app.serve_handles import ServeTiers
+from serve_app.telemetry import GatewayMetrics
+
+
+@serve.ingress()
+class Gateway:
+    """Serve deployment; the handles are those bound in ``app.py``."""
+
+    def __init__(
+        self, config: Config, max_context_tokens: int, preprocess: Any, vision: Any, decoder: Any
+    ) -> None:
+        self._config = config
+        self._max_context_tokens = max_context_tokens
+        self._metrics = GatewayMetrics(config.model.name)
+        self._tiers = ServeTiers(preprocess, vision, decoder, self._metrics)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        key_file = self._config.gateway.api_key_file
+        return create_app(
+            self._config,
+            self._tiers,
+            Tokenizer.from_folder(self._config.model.path).vocabulary,
+            key_file.read_text().strip() if self._config.gateway.auth and key_file else None,
+            self._max_context_tokens,
+        )

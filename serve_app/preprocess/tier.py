@@ -1,0 +1,45 @@
+"""The preprocessing tier: conversations and encoded pictures in, token ids and patches out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from shards.tokenizer import Tokenizer
+
+from serve_app.config import Config
+from serve_app.errors import ApiError
+from serve_app.messages import Patches, PrepareRequest, Prompt
+from serve_app.preprocess.prepare import Preparer
+from serve_app.serve_handles import put_array
+from serve_app.telemetry import PreprocessMetrics
+from shards.errors import RequestError
+
+
+class Preprocess:
+    """Serve deployment; ``threads`` requests at a time leave the event loop free."""
+
+    def __init__(self, config: Config) -> None:
+        self._preparer = Preparer(Tokenizer.from_folder(config.model.path), config.preprocess)
+        self._pool = ThreadPoolExecutor(config.preprocess.threads, thread_name_prefix="prepare")
+        self._metrics = PreprocessMetrics()
+
+    async def prepare(self, request: PrepareRequest) -> Prompt:
+        """Raises:
+        ApiError, RequestError: the conversation or a picture is invalid (field named).
+        """
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, self._prepare, request)
+        except (ApiError, RequestError):
+            self._metrics.refused.inc()
+            raise
+
+    def _prepare(self, request: PrepareRequest) -> Prompt:
+        started = time.perf_counter()
+        prepared = self._preparer.prepare(request)
+        patches = tuple(Patches(picture, put_array(array)) for picture, array in prepared.pictures)
+        self._metrics.pictures.inc(len(patches))
+        self._metrics.seconds.observe(time.perf_counter() - started)
+        return Prompt(prepared.token_ids, prepared.text_tokens, prepared.image_tokens, patches)

@@ -1,0 +1,172 @@
+"""The only file that knows Ray Serve's transport rules.
+
+- Calls between tiers go by reference (``_by_reference=True``): over Serve's gRPC transport an
+  ObjectRef is pickled outside Ray's reference counting and stays pinned for the worker's life.
+- An array is put in the object store by the tier that made it, which therefore owns it; the
+  message that names it keeps it alive. If the owner dies the array is lost, and the request is
+  prepared again from its inputs.
+- A caller's disconnect closes the stream here, which cancels the replica's generator, which aborts
+  the request in the engine.
+- Exceptions of a tier arrive wrapped in RayTaskError; ``unwrap`` gives back what was raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ObjectLostError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from serve_app.errors import ApiError, GenerationFailed, Overloaded, api_error
+from serve_app.gateway.tiers import Readiness
+from serve_app.messages import EncodeRequest, Features, Generate, PrepareRequest, Prompt
+from serve_app.telemetry import GatewayMetrics
+from shards.errors import GroupError
+from shards.request import Delta, GenerationRequest
+
+T = TypeVar("T")
+# A lost tier is replaced within seconds; three tries reach a healthy one or show that none is.
+ATTEMPTS = 3
+RETRY_DELAY_S = 0.5
+READINESS_TIMEOUT_S = 2.0
+_LOST = (
+    ActorDiedError,
+    ActorUnavailableError,
+    RayActorError,
+    ObjectLostError,
+    WorkerCrashedError,
+    GroupError,
+)
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """What a tier raised, out of Ray's wrapping."""
+    while isinstance(error, RayTaskError) and error.cause is not None:
+        error = error.cause
+    return error
+
+
+def tier_lost(error: BaseException) -> bool:
+    """Whether the work may be sent again elsewhere: the tier died, the request is not at fault."""
+    return isinstance(unwrap(error), _LOST)
+
+
+class ServeTiers:
+    """The tiers behind the gateway, over deployment handles (see ``gateway/tiers.py``)."""
+
+    def __init__(self, preprocess: Any, vision: Any, decoder: Any, metrics: GatewayMetrics) -> None:
+        self._preprocess = preprocess.options(_by_reference=True)
+        self._vision = vision.options(_by_reference=True)
+        self._decoder = decoder.options(_by_reference=True)
+        self._streaming_decoder = decoder.options(_by_reference=True, stream=True)
+        self._metrics = metrics
+
+    async def prepare(self, request: PrepareRequest) -> Prompt:
+        prompt = await self._retried(lambda: self._prepare(request))
+        return replace(prompt, source=request)
+
+    async def generate(
+        self, request: GenerationRequest, prompt: Prompt
+    ) -> AsyncGenerator[tuple[Delta, ...], None]:
+        for attempt in range(1, ATTEMPTS + 1):
+            delivered = False
+            try:
+                features = await self._encode(request.request_id, prompt)
+                async for deltas in self._stream(Generate(request, features)):
+                    delivered = True
+                    yield deltas
+                return
+            except Exception as error:
+                if delivered and tier_lost(error):
+                    self._metrics.failures.inc()
+                    raise GenerationFailed(
+                        "the model's group was lost while answering; the answer is incomplete"
+                    ) from error
+                if attempt == ATTEMPTS or not tier_lost(error):
+                    raise _refusal(error) from error
+                self._metrics.retries.inc()
+            await asyncio.sleep(RETRY_DELAY_S * attempt)
+            if prompt.patches and prompt.source is not None:
+                # The patches may have died with the tier that owned them.
+                prompt = await self.prepare(prompt.source)
+
+    async def readiness(self) -> Readiness:
+        try:
+            pulses = await self._decoder.broadcast("pulse").results_async(
+                timeout_s=READINESS_TIMEOUT_S, return_exceptions=True
+            )
+        except Exception as error:
+            return Readiness(False, (f"decoder: no group is running ({type(error).__name__})",))
+        reasons = []
+        for pulse in pulses:
+            if isinstance(pulse, BaseException):
+                reasons.append(f"decoder: {unwrap(pulse)}")
+            elif pulse.token_age_s > pulse.token_timeout_s:
+                reasons.append(
+                    f"decoder group {pulse.group}: no token for {pulse.token_age_s:.0f} s"
+                )
+        if not pulses:
+            reasons.append("decoder: no group is running")
+        return Readiness(not reasons, tuple(reasons))
+
+    async def _prepare(self, request: PrepareRequest) -> Prompt:
+        prompt: Prompt = await self._preprocess.prepare.remote(request)
+        return prompt
+
+    async def _encode(self, request_id: str, prompt: Prompt) -> tuple[Features, ...]:
+        if not prompt.patches:
+            return ()
+        features: tuple[Features, ...] = await self._vision.encode.remote(
+            EncodeRequest(request_id, prompt.patches)
+        )
+        return features
+
+    async def _stream(self, job: Generate) -> AsyncGenerator[tuple[Delta, ...], None]:
+        stream = self._streaming_decoder.generate.remote(job)
+        ended = False
+        try:
+            async for deltas in stream:
+                yield deltas
+            ended = True
+        finally:
+            if not ended:
+                with suppress(Exception):
+                    stream.cancel()
+
+    async def _retried(self, call: Callable[[], Awaitable[T]]) -> T:
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return await call()
+            except Exception as error:
+                if not tier_lost(error):
+                    raise _refusal(error) from error
+                self._metrics.retries.inc()
+            await asyncio.sleep(RETRY_DELAY_S * attempt)
+        try:
+            return await call()
+        except Exception as error:
+            raise _refusal(error) from error
+
+
+def _refusal(error: BaseException) -> ApiError:
+    cause = unwrap(error)
+    if isinstance(cause, (BackPressureError, DeploymentUnavailableError)) or tier_lost(cause):
+        return Overloaded("no replica can take the request right now; try again shortly")
+    return api_error(cause)
+
+
+def put_array(array: Any) -> ray.ObjectRef:
+    """Store an array; the calling tier owns it."""
+    return ray.put(array)

@@ -1,0 +1,106 @@
+"""Every metric, its help text and its tags, once.
+
+Replica metrics go through ``ray.serve.metrics``: one scrape of Ray's endpoint shows every node, as
+``ray_pixtral_…`` with Serve's own deployment, replica and application labels added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ray.serve import metrics
+
+_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]
+
+
+class PreprocessMetrics:
+    """The preprocessing tier: requests, pictures and the time both take."""
+
+    def __init__(self) -> None:
+        self.pictures = _counter("pixtral_preprocess_pictures_total", "Pictures decoded")
+        self.refused = _counter(
+            "pixtral_preprocess_refused_total", "Requests refused as invalid while preparing"
+        )
+        self.seconds = _seconds(
+            "pixtral_preprocess_duration_seconds", "Decoding, resizing and tokenising one request"
+        )
+
+
+class VisionMetrics:
+    """The vision tier: pictures, patches and packed passes."""
+
+    def __init__(self) -> None:
+        self.pictures = _counter("pixtral_vision_pictures_total", "Pictures encoded")
+        self.patches = _counter("pixtral_vision_patches_total", "Patches encoded")
+        self.batch_pictures = metrics.Histogram(
+            "pixtral_vision_batch_pictures",
+            "Pictures in one packed forward pass",
+            boundaries=[1, 2, 4, 8, 16, 32],
+        )
+        self.seconds = _seconds(
+            "pixtral_vision_duration_seconds", "One packed forward pass of the encoder"
+        )
+
+
+class DecoderMetrics:
+    """One decoder group, from its engine's own counters."""
+
+    def __init__(self, group: str) -> None:
+        tags = {"group": group}
+        self.running = _gauge("pixtral_decoder_running_sequences", "In the batch", tags)
+        self.waiting = _gauge("pixtral_decoder_waiting_sequences", "Waiting for KV room", tags)
+        self.blocks_total = _gauge("pixtral_decoder_kv_blocks", "KV cache blocks", tags)
+        self.blocks_free = _gauge("pixtral_decoder_kv_blocks_free", "Free KV cache blocks", tags)
+        self.prompt_tokens = _gauge(
+            "pixtral_decoder_prompt_tokens", "Prompt tokens computed since the group started", tags
+        )
+        self.generated_tokens = _gauge(
+            "pixtral_decoder_generated_tokens", "Tokens generated since the group started", tags
+        )
+        self.steps = _gauge("pixtral_decoder_steps", "Forward steps since the group started", tags)
+
+
+class GatewayMetrics:
+    """What callers experience, one label set per model."""
+
+    def __init__(self, model: str) -> None:
+        tags = {"model": model}
+        self.time_to_first_token = _seconds(
+            "pixtral_time_to_first_token_seconds", "From accepted request to first token", tags
+        )
+        self.prompt_tokens = _counter(
+            "pixtral_prompt_tokens_total", "Prompt tokens of answered requests", tags
+        )
+        self.completion_tokens = _counter(
+            "pixtral_completion_tokens_total", "Tokens delivered to callers", tags
+        )
+        self.retries = _counter(
+            "pixtral_tier_retries_total", "Requests sent again after a tier was lost", tags
+        )
+        self.failures = _counter(
+            "pixtral_generation_failures_total", "Generations ended by our fault", tags
+        )
+
+
+def _counter(name: str, text: str, tags: dict[str, str] | None = None) -> Any:
+    return _tagged(metrics.Counter(name, text, tag_keys=_keys(tags)), tags)
+
+
+def _gauge(name: str, text: str, tags: dict[str, str] | None = None) -> Any:
+    return _tagged(metrics.Gauge(name, text, tag_keys=_keys(tags)), tags)
+
+
+def _seconds(name: str, text: str, tags: dict[str, str] | None = None) -> Any:
+    histogram = metrics.Histogram(name, text, boundaries=_SECONDS, tag_keys=_keys(tags))
+    return _tagged(histogram, tags)
+
+
+def _keys(tags: dict[str, str] | None) -> Sequence[str]:
+    return tuple(tags or ())
+
+
+def _tagged(metric: Any, tags: dict[str, str] | None) -> Any:
+    if tags:
+        metric.set_default_tags(tags)
+    return metric

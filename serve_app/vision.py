@@ -1,0 +1,71 @@
+"""The vision tier: patches in, features (before the projector) out. Replicated, never cut."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serve_app.config import Config
+from serve_app.messages import EncodeRequest, Features, Patches
+from serve_app.picture_batch import PictureBatcher
+from serve_app.serve_handles import put_array
+from serve_app.telemetry import VisionMetrics
+from shards.grid import Grid
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Vision:
+    """Serve deployment; one replica holds one copy of the encoder."""
+
+    def __init__(self, config: Config) -> None:
+        import torch
+
+        from shards.vision_model import VisionEncoder
+
+        vision = config.vision
+        torch.set_num_threads(vision.threads)
+        self._encoder = VisionEncoder.load(
+            config.model.path,
+            device=torch.device("cuda:0" if vision.device == "cuda" else "cpu"),
+            dtype=vision.dtype,
+        )
+        self._batcher = PictureBatcher(self._encode, vision.max_batch_patches)
+        self._metrics = VisionMetrics()
+
+    async def encode(self, request: EncodeRequest) -> tuple[Features, ...]:
+        """Features of each picture, in order.
+
+        Raises:
+            ray.exceptions.RayError: patches were lost with their owner.
+        """
+        return tuple(await asyncio.gather(*(self._one(patches) for patches in request.patches)))
+
+    async def _one(self, patches: Patches) -> Features:
+        features = await self._batcher.submit(await patches.ref, patches.picture.grid)
+        return Features(patches.picture, put_array(features))
+
+    def _encode(self, patches: Sequence[Any], grids: Sequence[Grid]) -> list[np.ndarray]:
+        started = time.perf_counter()
+        packed = self._encoder.encode(np.concatenate(patches), grids)
+        sizes = [grid.patches for grid in grids]
+        features = [_to_numpy(part) for part in packed.split(sizes)]
+        self._metrics.seconds.observe(time.perf_counter() - started)
+        self._metrics.batch_pictures.observe(len(grids))
+        self._metrics.pictures.inc(len(grids))
+        self._metrics.patches.inc(sum(sizes))
+        return features
+
+
+def _to_numpy(features: torch.Tensor) -> np.ndarray:
+    import torch
+
+    features = features.cpu().contiguous()
+    if features.dtype == torch.bfloat16:
+        return features.view(torch.uint16).numpy()
+    return features.numpy()

@@ -1,0 +1,143 @@
+import queue
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from serve_app.decoder.loop import CANARY_ID, Emission, EngineLoop
+from shards.detokenizer import Vocabulary
+from shards.engine import Engine
+from shards.errors import GroupError, RequestError
+from shards.request import Delta, FinishReason, GenerationRequest, Sampling
+from shards.simulated import SimulatedRunner, hashed
+from shards.step import StepPlan
+
+VOCABULARY = Vocabulary(
+    pieces=tuple(bytes([i]) for i in range(64)),
+    eos_id=2,
+    control_ids=frozenset(range(16)),
+    answer_ids=frozenset({2, 5}),
+    tool_calls_id=5,
+    image_id=10,
+    image_break_id=14,
+    image_end_id=15,
+    strip_leading_space=False,
+)
+
+
+class Harness:
+    """A loop over a simulated runner, with everything it published."""
+
+    def __init__(self, canary_interval_s: float = 60.0, step_delay_s: float = 0.0) -> None:
+        self.emissions: queue.SimpleQueue[Emission] = queue.SimpleQueue()
+        self.failures: list[BaseException] = []
+        self.runner = SimulatedRunner(
+            hashed(64), num_blocks=64, block_size=4, image_token_id=10, step_delay_s=step_delay_s
+        )
+        self.engine = Engine(
+            self.runner,
+            vocabulary=VOCABULARY,
+            num_blocks=64,
+            block_size=4,
+            max_context_tokens=128,
+            max_batch_sequences=8,
+            max_step_tokens=32,
+            max_waiting=8,
+        )
+        self.loop = EngineLoop(
+            self.engine, self.emissions.put, self.failures.append, canary_interval_s
+        )
+        self.loop.start()
+
+    def until(self, enough: Callable[[list[Delta]], bool]) -> list[Delta]:
+        deltas: list[Delta] = []
+        while not enough(deltas):
+            deltas.extend(self.emissions.get(timeout=10).deltas)
+        return deltas
+
+
+@pytest.fixture
+def harness() -> Iterator[Harness]:
+    harness = Harness()
+    yield harness
+    harness.loop.close()
+
+
+def request(request_id: str = "r", max_tokens: int = 5) -> GenerationRequest:
+    sampling = Sampling(seed=1, max_tokens=max_tokens, ignore_eos=True)
+    return GenerationRequest(request_id, (1, 20, 21), sampling)
+
+
+def finished(deltas: list[Delta]) -> bool:
+    return any(delta.finish_reason is not None for delta in deltas)
+
+
+def test_a_request_comes_out_whole(harness):
+    harness.loop.add(request(), ()).result(10)
+    deltas = harness.until(finished)
+    assert sum(len(delta.token_ids) for delta in deltas) == 5
+    assert deltas[-1].finish_reason is FinishReason.LENGTH
+
+
+def test_a_real_token_is_generated_before_any_request_and_again_while_idle():
+    harness = Harness(canary_interval_s=0.05)
+    first = harness.emissions.get(timeout=10)
+    second = harness.emissions.get(timeout=10)
+    harness.loop.close()
+    assert first.stats.generated_tokens_total == 1
+    assert second.stats.generated_tokens_total == 2
+    assert first.deltas == second.deltas == ()
+
+
+def test_no_canary_while_callers_prove_life(harness):
+    harness.loop.add(request(max_tokens=50), ()).result(10)
+    harness.until(finished)
+    assert harness.loop.stats().result(10).generated_tokens_total == 51
+
+
+def test_refusals_reach_the_caller_and_leave_the_loop_running(harness):
+    with pytest.raises(RequestError):
+        harness.loop.add(request(max_tokens=1000), ()).result(10)
+    harness.loop.add(request(), ()).result(10)
+    harness.until(finished)
+
+
+def test_abort_frees_blocks_and_reports_the_final_counts():
+    harness = Harness(step_delay_s=0.01)
+    harness.loop.add(request(max_tokens=100), ()).result(10)
+    delivered = harness.until(lambda deltas: len(deltas) >= 3)
+    (final,) = harness.loop.abort("r").result(10)
+    stats = harness.loop.stats().result(10)
+    harness.loop.close()
+    assert final.finish_reason is FinishReason.ABORT
+    assert final.completion_tokens >= len(delivered)
+    assert stats.blocks_free == stats.blocks_total
+    assert (stats.running, stats.waiting) == (0, 0)
+
+
+def test_a_failing_group_is_reported_once_and_later_calls_are_refused(monkeypatch):
+    harness = Harness()
+    harness.emissions.get(timeout=10)
+
+    def die(plan: StepPlan) -> None:
+        raise GroupError("rank 1 died")
+
+    monkeypatch.setattr(harness.runner, "run", die)
+    harness.loop.add(request(), ()).result(10)
+    deadline = time.monotonic() + 10
+    while not harness.failures and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [str(failure) for failure in harness.failures] == ["rank 1 died"]
+    with pytest.raises(GroupError):
+        harness.loop.add(request("later"), ()).result(10)
+
+
+def test_calls_after_close_are_answered(harness):
+    harness.loop.close()
+    with pytest.raises(GroupError, match="stopped"):
+        harness.loop.abort("r").result(10)
+
+
+def test_canaries_never_reach_a_caller(harness):
+    harness.loop.add(request(), ()).result(10)
+    assert CANARY_ID not in {delta.request_id for delta in harness.until(finished)}
