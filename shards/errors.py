@@ -6,6 +6,7 @@
     ├── PlanError           the model cannot be cut or does not fit as asked (numbers given)
     ├── RequestError        a request that can never be run (field named by ``param``)
     │   └── ContextLengthError   prompt + max_tokens exceed what the model or the cache can hold
+    ├── QueueFullError      as many requests wait as may wait
     └── GroupError          a rank died or did not answer in time
 
 All of them pickle, so they cross process borders whole.
@@ -32,6 +33,10 @@ class PlanError(ShardsError):
 
 class GroupError(ShardsError):
     """A rank of the tensor-parallel group died, wedged or timed out."""
+
+
+class QueueFullError(ShardsError):
+    """The engine's waiting room is full; the same request may succeed later."""
 
 
 class RequestError(ShardsError):
