@@ -10,7 +10,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -127,7 +126,7 @@ def deploy(config: Config, state: Path) -> None:
     Raises:
         ClusterError: a tier failed to start; the message says which and why.
     """
-    with _connected(config, state):
+    with connected(config, state):
         from ray import serve
         from ray.serve.config import HTTPOptions, ProxyLocation
 
@@ -145,9 +144,9 @@ def deploy(config: Config, state: Path) -> None:
 
 def status(config: Config, state: Path) -> ClusterStatus:
     """What runs; never raises for a system that is down."""
-    if not _processes(state):
+    if not processes(state):
         return ClusterStatus(False, "NOT_STARTED", "not running")
-    with _connected(config, state):
+    with connected(config, state):
         from ray import serve
 
         application = serve.status().applications.get(APPLICATION)
@@ -163,29 +162,22 @@ def status(config: Config, state: Path) -> ClusterStatus:
 def stop(config: Config, state: Path) -> None:
     """End every process of this system, then remove what it left on disk; idempotent."""
     del config
-    processes = _processes(state)
-    for process in processes:
+    ours = processes(state)
+    for process in ours:
         with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
-    for process in {*alive, *_processes(state)}:
+            process.terminate()
+    _, alive = psutil.wait_procs(ours, timeout=STOP_TIMEOUT_S)
+    stubborn = list({*alive, *processes(state)})
+    for process in stubborn:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    _, alive = psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
+    _, alive = psutil.wait_procs(stubborn, timeout=STOP_TIMEOUT_S)
     if alive:
         raise ClusterError(f"processes {[process.pid for process in alive]} do not end")
     shutil.rmtree(session_folder(state), ignore_errors=True)
 
 
-def _ensure_token(state: Path) -> None:
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    token = state / "ray-token"
-    if not token.exists():
-        with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-
-
-def _processes(state: Path) -> list[psutil.Process]:
+def processes(state: Path) -> list[psutil.Process]:
     """This system's processes: Ray names its session folder in the command line of each daemon,
     and workers, which rename themselves, are the daemons' children."""
     marker = str(session_folder(state))
@@ -200,9 +192,19 @@ def _processes(state: Path) -> list[psutil.Process]:
 
 
 @contextmanager
-def _connected(config: Config, state: Path) -> Iterator[None]:
+def connected(config: Config, state: Path) -> Iterator[None]:
+    """This process as a driver of the system; calls inside another ``connected`` share its
+    connection.
+
+    Raises:
+        ClusterError: Ray does not answer.
+    """
     os.environ.update(environment(config, state))
     import ray
+
+    if ray.is_initialized():
+        yield
+        return
 
     try:
         ray.init(
@@ -217,6 +219,14 @@ def _connected(config: Config, state: Path) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _ensure_token(state: Path) -> None:
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    token = state / "ray-token"
+    if not token.exists():
+        with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
 
 
 def _pulses() -> tuple[dict[str, Any], ...]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ from serve_app.errors import ApiError, GenerationFailed, Overloaded, api_error
 from serve_app.gateway.tiers import Readiness
 from serve_app.messages import EncodeRequest, Features, Generate, PrepareRequest, Prompt
 from serve_app.telemetry import GatewayMetrics
-from shards.errors import GroupError
+from shards.errors import GroupError, QueueFullError
 from shards.request import Delta, GenerationRequest
 
 T = TypeVar("T")
@@ -84,9 +84,10 @@ class ServeTiers:
             delivered = False
             try:
                 features = await self._encode(request.request_id, prompt)
-                async for deltas in self._stream(Generate(request, features)):
-                    delivered = True
-                    yield deltas
+                async with aclosing(self._stream(Generate(request, features))) as stream:
+                    async for deltas in stream:
+                        delivered = True
+                        yield deltas
                 return
             except Exception as error:
                 if delivered and tier_lost(error):
@@ -162,7 +163,8 @@ class ServeTiers:
 
 def _refusal(error: BaseException) -> ApiError:
     cause = unwrap(error)
-    if isinstance(cause, (BackPressureError, DeploymentUnavailableError)) or tier_lost(cause):
+    full = (BackPressureError, DeploymentUnavailableError, QueueFullError)
+    if isinstance(cause, full) or tier_lost(cause):
         return Overloaded("no replica can take the request right now; try again shortly")
     return api_error(cause)
 

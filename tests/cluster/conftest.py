@@ -1,0 +1,47 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ops import nano
+from serve_app import cluster
+from tests.cluster.system import System, make_config
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return nano.ensure(tmp_path_factory.mktemp("models") / "nano")
+
+
+@pytest.fixture(scope="session")
+def system(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One system for all cluster tests; a test that hurts it waits until it is whole again."""
+    state = tmp_path_factory.mktemp("state")
+    fast = {"min_replicas": 1, "upscale_delay_s": 0.5, "downscale_delay_s": 2.0}
+    config = make_config(
+        model,
+        state,
+        {
+            "decoder.tensor_parallel": 2,
+            "decoder.kv_cache_bytes": 64 * 2**20,
+            "decoder.token_timeout_s": 30,
+            "preprocess.autoscaling": {**fast, "max_replicas": 3, "target_ongoing_requests": 1},
+            "vision.autoscaling": {**fast, "max_replicas": 2, "target_ongoing_requests": 1},
+        },
+    )
+    cluster.start(config, state)
+    try:
+        cluster.deploy(config, state)
+        running = System(config, state)
+        running.wait_ready()
+        with cluster.connected(config, state):
+            yield running
+    finally:
+        cluster.stop(config, state)
+
+
+@pytest.fixture(autouse=True)
+def _whole_again(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "system" in request.fixturenames:
+        request.getfixturevalue("system").wait_ready()

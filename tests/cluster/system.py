@@ -1,0 +1,142 @@
+"""A really running system, and ways to look into it and to hurt it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+import psutil
+from PIL import Image
+
+from serve_app import cluster
+from serve_app.config import Config, load_config
+
+KEY = "sk-pixtral-cluster-tests"
+
+
+@dataclass(frozen=True)
+class System:
+    config: Config
+    state: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.config.gateway.port}"
+
+    def chat(self, content: Any, **fields: Any) -> dict[str, Any]:
+        """One non-streamed answer; raises HTTPError for any other status than 200."""
+        with self.post(content, **fields) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+
+    @contextmanager
+    def post(self, content: Any, **fields: Any) -> Iterator[Any]:
+        body = {
+            "model": self.config.model.name,
+            "messages": [{"role": "user", "content": content}],
+            "temperature": 0,
+            "ignore_eos": True,
+            **fields,
+        }
+        request = urllib.request.Request(
+            f"{self.url}/v1/chat/completions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
+        )
+        with urllib.request.urlopen(request, timeout=120) as response:
+            yield response
+
+    def events(self, content: Any, **fields: Any) -> Iterator[dict[str, Any]]:
+        """The JSON events of a stream; ends with the stream."""
+        with self.post(content, stream=True, **fields) as response:
+            for line in response:
+                if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
+                    yield json.loads(line.removeprefix(b"data: "))
+
+    def pulses(self) -> list[dict[str, Any]]:
+        return list(cluster.status(self.config, self.state).pulses)
+
+    def tiers(self) -> dict[str, int]:
+        return {tier.name: tier.replicas for tier in cluster.status(self.config, self.state).tiers}
+
+    def metrics(self, name: str) -> list[float]:
+        """Values of one series on Ray's metrics endpoint, over all label sets."""
+        url = f"http://127.0.0.1:{self.config.ray.metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as response:
+            lines = response.read().decode().splitlines()
+        return [float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + "{")]
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """This system's processes whose title contains ``name`` (Ray titles actors by class)."""
+        found = []
+        for process in cluster.processes(self.state):
+            with suppress(psutil.NoSuchProcess):
+                if any(name in part for part in process.cmdline()):
+                    found.append(process)
+        return found
+
+    def wait_ready(self, timeout_s: float = 90) -> None:
+        assert wait_until(self.ready, timeout_s), "the system is not ready"
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as response:
+                return bool(response.status == 200)
+        except (HTTPError, OSError):
+            return False
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, interval_s: float = 0.2) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(interval_s)
+    return True
+
+
+def picture(width: int, height: int, shade: int = 128) -> dict[str, Any]:
+    """An OpenAI content part holding a PNG."""
+    buffer = io.BytesIO()
+    Image.effect_noise((width, height), shade).convert("RGB").save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def make_config(model: Path, state: Path, overrides: dict[str, Any]) -> Config:
+    http, dashboard, gcs, metrics = free_ports(4)
+    key_file = state / "api-key"
+    key_file.write_text(KEY)
+    return load_config(
+        None,
+        {
+            "model.path": str(model),
+            "gateway.port": http,
+            "gateway.api_key_file": str(key_file),
+            "ray.dashboard_port": dashboard,
+            "ray.gcs_port": gcs,
+            "ray.metrics_port": metrics,
+            **overrides,
+        },
+    )

@@ -1,0 +1,59 @@
+"""The rules of ``serve_handles.py`` and ``decoder/group.py``, seen from outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cluster.system import System, wait_until
+
+
+def loaded_libraries(pid: int) -> str:
+    with open(f"/proc/{pid}/maps") as maps:
+        return maps.read()
+
+
+def test_only_tiers_that_compute_load_torch(system: System) -> None:
+    (group,) = system.processes("ServeReplica:pixtral:DecoderGroup")
+    (gateway,) = system.processes("ServeReplica:pixtral:Gateway")
+    (vision,) = system.processes("ServeReplica:pixtral:Vision")
+    assert "libtorch" not in loaded_libraries(group.pid)
+    assert "libtorch" not in loaded_libraries(gateway.pid)
+    assert "libtorch" in loaded_libraries(vision.pid)
+
+
+def test_each_rank_is_a_process_of_its_own(system: System) -> None:
+    (pulse,) = system.pulses()
+    pids = set(pulse["rank_pids"])
+    assert len(pids) == system.config.decoder.tensor_parallel
+    (group,) = system.processes("ServeReplica:pixtral:DecoderGroup")
+    assert group.pid not in pids
+    assert all("libtorch" in loaded_libraries(pid) for pid in pids)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "serve_app.app",
+        "serve_app.decoder.group",
+        "serve_app.decoder.rank",
+        "serve_app.gateway.ingress",
+        "serve_app.preprocess.tier",
+    ],
+)
+def test_modules_of_tiers_that_do_not_compute_import_no_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_replica_metrics_are_on_rays_endpoint(system: System) -> None:
+    system.chat("hello", max_tokens=2)
+    for name in (
+        "ray_pixtral_decoder_generated_tokens",
+        "ray_pixtral_decoder_kv_blocks_free",
+        "ray_pixtral_preprocess_duration_seconds_count",
+    ):
+        assert wait_until(lambda name=name: bool(system.metrics(name)), 30), name  # type: ignore[misc]
+    assert max(system.metrics("ray_pixtral_decoder_generated_tokens")) >= 2

@@ -1,0 +1,220 @@
+"""Retries, refusals and hang-ups, over handles that behave as Serve's do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, OwnerDiedError, RayTaskError
+from ray.serve.exceptions import BackPressureError
+
+from serve_app import serve_handles
+from serve_app.errors import GenerationFailed, InvalidRequest, Overloaded, ServerFault
+from serve_app.messages import Features, Generate, Patches, PrepareRequest, Prompt
+from serve_app.serve_handles import ServeTiers, unwrap
+from shards.conversation import Conversation
+from shards.errors import GroupError, QueueFullError, RequestError
+from shards.grid import Grid
+from shards.request import Delta, FinishReason, GenerationRequest, Picture, Sampling
+
+PICTURE = Picture(Grid(1, 2), "abc")
+REQUEST = GenerationRequest("r", (1, 10, 10, 15), Sampling(seed=0, max_tokens=2), (PICTURE,))
+SOURCE = PrepareRequest("r", Conversation(()), (b"png",))
+DIED = ActorDiedError()
+
+
+def delta(token: int, finish: FinishReason | None = None) -> Delta:
+    return Delta("r", 0, (token,), 4, token, finish)
+
+
+def as_task_error(cause: Exception) -> Exception:
+    error: Exception = RayTaskError("generate", "trace", cause).as_instanceof_cause()
+    return error
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.value = 0
+
+    def inc(self) -> None:
+        self.value += 1
+
+
+class Handle:
+    """A deployment handle: ``options`` and then ``method.remote(argument)``."""
+
+    def __init__(self, **methods: Callable[[Any], Any]) -> None:
+        self.options_seen: list[dict[str, Any]] = []
+        for name, method in methods.items():
+            setattr(self, name, SimpleNamespace(remote=method))
+
+    def options(self, **options: Any) -> Handle:
+        self.options_seen.append(options)
+        return self
+
+
+class Stream:
+    """A response generator: yields deltas, then perhaps raises; notes its cancellation."""
+
+    def __init__(self, *items: tuple[Delta, ...] | Exception) -> None:
+        self.items = list(items)
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    async def __aiter__(self) -> AsyncIterator[tuple[Delta, ...]]:
+        for item in self.items:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+class Tiers:
+    """ServeTiers over scripted tiers, with the calls they saw."""
+
+    def __init__(
+        self, streams: list[Stream], prepares: list[Exception | None] | None = None
+    ) -> None:
+        self.jobs: list[Generate] = []
+        self.prepared = 0
+        self.encoded = 0
+        self.streams = list(streams)
+        self.prepares = list(prepares or [])
+        self.metrics = SimpleNamespace(retries=Counter(), failures=Counter())
+        self.handles = (
+            Handle(prepare=self._prepare),
+            Handle(encode=self._encode),
+            Handle(generate=self._generate),
+        )
+        self.tiers = ServeTiers(*self.handles, self.metrics)  # type: ignore[arg-type]
+
+    def _prepare(self, request: PrepareRequest) -> Awaitable[Prompt]:
+        async def answer() -> Prompt:
+            self.prepared += 1
+            error = self.prepares.pop(0) if self.prepares else None
+            if error is not None:
+                raise error
+            return Prompt(REQUEST.prompt, 1, 3, (Patches(PICTURE, f"patches-{self.prepared}"),))
+
+        return answer()
+
+    def _encode(self, request: Any) -> Awaitable[tuple[Features, ...]]:
+        async def answer() -> tuple[Features, ...]:
+            self.encoded += 1
+            return tuple(Features(p.picture, f"features of {p.ref}") for p in request.patches)
+
+        return answer()
+
+    def _generate(self, job: Generate) -> Stream:
+        self.jobs.append(job)
+        return self.streams[len(self.jobs) - 1]
+
+    async def answer(self) -> list[Delta]:
+        prompt = await self.tiers.prepare(SOURCE)
+        return [d async for deltas in self.tiers.generate(REQUEST, prompt) for d in deltas]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve_handles, "RETRY_DELAY_S", 0.0)
+
+
+async def test_every_tier_is_called_by_reference():
+    tiers = Tiers([])
+    for handle in tiers.handles:
+        assert all(options["_by_reference"] for options in handle.options_seen)
+        assert handle.options_seen
+
+
+async def test_features_reach_the_decoder_and_deltas_the_gateway():
+    end = delta(2, FinishReason.LENGTH)
+    tiers = Tiers([Stream((delta(1),), (end,))])
+    assert await tiers.answer() == [delta(1), end]
+    assert tiers.jobs[0].features[0].ref == "features of patches-1"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [DIED, OwnerDiedError("00", None, ""), as_task_error(GroupError("rank 1 died"))],
+    ids=["actor", "owner", "group"],
+)
+async def test_a_loss_before_the_first_token_is_retried_with_pictures_prepared_again(loss):
+    tiers = Tiers([Stream(loss), Stream((delta(1, FinishReason.LENGTH),))])
+    assert [d.token_ids for d in await tiers.answer()] == [(1,)]
+    assert tiers.prepared == tiers.encoded == 2
+    assert tiers.jobs[1].features[0].ref == "features of patches-2"
+    assert tiers.metrics.retries.value == 1
+
+
+async def test_a_loss_after_the_first_token_is_an_error_and_never_repeats_tokens():
+    tiers = Tiers([Stream((delta(1),), DIED), Stream((delta(1),))])
+    with pytest.raises(GenerationFailed):
+        await tiers.answer()
+    assert len(tiers.jobs) == 1
+    assert tiers.metrics.failures.value == 1
+
+
+async def test_tiers_that_stay_lost_end_in_overloaded_not_in_a_loop():
+    tiers = Tiers([Stream(DIED)] * serve_handles.ATTEMPTS)
+    with pytest.raises(Overloaded):
+        await tiers.answer()
+    assert len(tiers.jobs) == serve_handles.ATTEMPTS
+
+
+async def test_a_refused_request_is_the_callers_fault_and_is_not_retried():
+    refused = as_task_error(RequestError("max_tokens", "too many"))
+    tiers = Tiers([Stream(refused)])
+    with pytest.raises(InvalidRequest) as error:
+        await tiers.answer()
+    assert (error.value.param, len(tiers.jobs)) == ("max_tokens", 1)
+
+
+@pytest.mark.parametrize(
+    "error", [BackPressureError(num_queued_requests=1, max_queued_requests=1), QueueFullError("9")]
+)
+async def test_a_full_tier_is_overloaded(error):
+    with pytest.raises(Overloaded):
+        await Tiers([Stream(error)]).answer()
+
+
+async def test_unknown_failures_tell_the_caller_nothing_of_the_inside():
+    tiers = Tiers([Stream(as_task_error(ValueError("secret path /x")))])
+    with pytest.raises(ServerFault) as error:
+        await tiers.answer()
+    assert "secret" not in str(error.value)
+
+
+async def test_preparation_is_retried_on_a_lost_tier_and_refused_otherwise():
+    tiers = Tiers([], prepares=[DIED, None])
+    assert (await tiers.tiers.prepare(SOURCE)).source is SOURCE
+    refusal = as_task_error(InvalidRequest("not a picture", param="messages[0]"))
+    with pytest.raises(InvalidRequest, match="not a picture") as error:
+        await Tiers([], prepares=[refusal]).tiers.prepare(SOURCE)
+    assert error.value.param == "messages[0]"
+
+
+async def test_closing_the_generator_cancels_the_replicas_stream():
+    stream = Stream((delta(1),), (delta(2),))
+    tiers = Tiers([stream])
+    prompt = await tiers.tiers.prepare(SOURCE)
+    generator = tiers.tiers.generate(REQUEST, prompt)
+    await anext(generator)
+    await generator.aclose()
+    assert stream.cancelled
+
+
+async def test_a_stream_that_ended_is_not_cancelled():
+    stream = Stream((delta(1, FinishReason.LENGTH),))
+    await Tiers([stream]).answer()
+    await asyncio.sleep(0)
+    assert not stream.cancelled
+
+
+def test_unwrap_gives_back_what_the_tier_raised():
+    cause = RequestError("stop", "empty")
+    assert unwrap(as_task_error(cause)) is cause
+    assert unwrap(cause) is cause
