@@ -1,0 +1,60 @@
+"""From a picture to the encoder's input, by mistral-common's arithmetic; OpenCV, no torch.
+
+Bicubic in float32 straight to the grid, neither antialiased nor clipped, then /255, minus mean,
+over deviation: whatever else would look better, the model was trained on this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.grid import Grid, patch_grid
+
+PATCH = 16
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+
+
+def patches(image: Image.Image) -> tuple[Grid, NDArray[np.float32]]:
+    """The picture's grid and its patches.
+
+    Args:
+        image: in mode RGB.
+
+    Returns:
+        grid, float32 [rows · columns, 3 · 16 · 16]: row by row, each flattened from channel, row,
+        column.
+    """
+    if image.mode != "RGB":
+        raise ValueError(f"pictures are RGB here, not {image.mode}")
+    grid = patch_grid(image.width, image.height, patch=PATCH)
+    values = np.empty((grid.rows, grid.columns, 3, PATCH, PATCH), np.float32)
+    for channel, (mean, deviation) in enumerate(zip(MEAN, DEVIATION, strict=True)):
+        # One channel at a time: a large picture would take 12 bytes a pixel as float32.
+        plane = _resized(image.getchannel(channel), grid)
+        plane /= np.float32(255)
+        plane -= np.float32(mean)
+        plane /= np.float32(deviation)
+        # [rows · 16, columns · 16] → [rows, columns, 16, 16]
+        tiles = plane.reshape(grid.rows, PATCH, grid.columns, PATCH).swapaxes(1, 2)
+        values[:, :, channel] = tiles
+    return grid, values.reshape(grid.patches, -1)
+
+
+def content_hash(image: Image.Image) -> str:
+    """sha256 (hex) over size, mode and pixels: equal for pictures that look equal to the model."""
+    digest = hashlib.sha256(f"{image.width}x{image.height} {image.mode}\n".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def _resized(plane: Image.Image, grid: Grid) -> NDArray[np.float32]:
+    size = (grid.columns * PATCH, grid.rows * PATCH)
+    pixels = np.asarray(plane, dtype=np.float32)
+    resized: NDArray[np.float32] = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
+    return resized

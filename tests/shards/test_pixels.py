@@ -1,0 +1,72 @@
+"""Patches against mistral-common's own pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mistral_common.protocol.instruct.chunk import ImageChunk
+from mistral_common.tokens.tokenizers.image import ImageConfig, ImageEncoder, SpecialImageIDs
+from PIL import Image
+
+from shards.grid import Grid
+from shards.pixels import content_hash, patches
+
+SIZES = [
+    (1, 3000),
+    (5000, 7),
+    (1, 1),
+    (16, 16),
+    (17, 31),
+    (1024, 1024),
+    (1025, 1024),
+    (64, 40),
+    (640, 480),
+    (2000, 500),
+    (1333, 1777),
+    *[tuple(pair) for pair in np.random.default_rng(1).integers(1, 900, (12, 2)).tolist()],
+]
+
+
+def noise(width: int, height: int) -> Image.Image:
+    rng = np.random.default_rng(width * 7919 + height)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8), "RGB")
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_patches_are_mistral_commons_pixels(width, height):
+    image = noise(width, height)
+    encode = ImageEncoder(ImageConfig(16, 1024), SpecialImageIDs(10, 14, 15))
+    pixels = encode(ImageChunk(image=image)).image
+
+    grid, values = patches(image)
+
+    assert values.dtype == np.float32
+    assert values.shape == (grid.patches, 768)
+    assert pixels.shape == (3, grid.rows * 16, grid.columns * 16)
+    for place in {0, grid.columns - 1, grid.patches // 2, grid.patches - 1}:
+        row, column = divmod(place, grid.columns)
+        tile = pixels[:, row * 16 : row * 16 + 16, column * 16 : column * 16 + 16]
+        np.testing.assert_allclose(values[place].reshape(3, 16, 16), tile, rtol=0, atol=1e-5)
+    whole = values.reshape(grid.rows, grid.columns, 3, 16, 16).transpose(2, 0, 3, 1, 4)
+    np.testing.assert_allclose(whole.reshape(pixels.shape), pixels, rtol=0, atol=1e-5)
+
+
+def test_overshoot_is_not_clipped():
+    """Noise enlarged by cubic interpolation leaves 0…255, and the model was trained on that."""
+    _, values = patches(noise(17, 33))
+    assert values.min() < (0 - 0.4815) / 0.2686 - 0.01
+
+
+def test_only_rgb_is_taken():
+    with pytest.raises(ValueError, match="not RGBA"):
+        patches(noise(4, 4).convert("RGBA"))
+
+
+def test_content_hash_tells_pictures_apart():
+    image = noise(6, 4)
+    assert content_hash(image) == content_hash(image.copy())
+    turned = Image.frombytes("RGB", (4, 6), image.tobytes())
+    changed = image.copy()
+    changed.putpixel((5, 3), (0, 0, 0))
+    assert len({content_hash(each) for each in (image, turned, changed)}) == 3
+    assert patches(turned)[0] == Grid(1, 1)
