@@ -1,0 +1,180 @@
+"""One rank's model: runs step plans on its share of the weights and its share of the KV cache.
+
+Every rank of a group makes the same calls in the same order; who tells them to is not known here.
+Nothing here decides what runs next, and nothing is tokenised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shards.attention import PagedCache, StepLayout
+from shards.checkpoint import load_weights
+from shards.comm import Communicator
+from shards.config import ModelConfig, read_model_config
+from shards.errors import RequestError
+from shards.layers import DtypeName, Placement, compute_dtype, model_parts
+from shards.plan import check_cut, kv_blocks, kv_bytes_per_token
+from shards.request import TokenLogprob
+from shards.sampler import sample
+from shards.step import PictureKey, SequenceStep, StepPlan
+from shards.text_model import Decoder
+
+
+class ModelRunner:
+    """Implements ``shards.step.Runner`` for one rank.
+
+    Attributes:
+        num_blocks, block_size: of the KV cache, the same on all ranks.
+        kv_bytes_per_token: on this rank.
+        weight_bytes_read: from disk, while loading.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        model: Decoder,
+        place: Placement,
+        block_size: int,
+        cache_bytes: int,
+    ) -> None:
+        self.config = config
+        self.model = model
+        self.place = place
+        self.block_size = block_size
+        self.weight_bytes_read = 0
+        self.kv_bytes_per_token = kv_bytes_per_token(config, place.comm.size, place.dtype.itemsize)
+        blocks = torch.tensor(
+            [kv_blocks(cache_bytes, block_size, self.kv_bytes_per_token)], device=place.device
+        )
+        # The least of all ranks: a block id means the same block everywhere.
+        self.num_blocks = int(place.comm.all_reduce(blocks, "min").item())
+        self._caches = [
+            PagedCache.empty(
+                self.num_blocks,
+                block_size,
+                place.share(config.text.kv_heads),
+                config.text.head_dim,
+                place.device,
+                place.dtype,
+            )
+            for _ in range(config.text.layers)
+        ]
+        self._pictures: dict[PictureKey, Tensor] = {}
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        comm: Communicator,
+        *,
+        device: torch.device,
+        dtype: DtypeName | torch.dtype,
+        block_size: int,
+        kv_cache_bytes: int,
+    ) -> ModelRunner:
+        """Read this rank's slices of the model in ``folder`` and make room for its KV cache.
+
+        Args:
+            kv_cache_bytes: for this rank's keys and values, all layers together.
+
+        Raises:
+            ModelConfigError: the model cannot be computed.
+            PlanError: it cannot be cut so, or the cache holds no block.
+            CheckpointError: the weights are not those of the config.
+        """
+        config = read_model_config(folder)
+        check_cut(config, comm.size)
+        place = Placement(comm, device, compute_dtype(dtype, device))
+        model = Decoder(config, place).eval()
+        weight_bytes_read = load_weights(model_parts(model), folder, config.layout)
+        runner = cls(config, model, place, block_size, kv_cache_bytes)
+        runner.weight_bytes_read = weight_bytes_read
+        return runner
+
+    def add_picture(self, key: PictureKey, features: np.ndarray) -> None:
+        """Hold vision features [patches, vision hidden] (before the projector) until dropped.
+
+        Args:
+            features: floating point, or uint16 holding the bits of bfloat16 (numpy has none).
+
+        Raises:
+            RequestError: they are not of that width.
+        """
+        width = self.config.vision.hidden_size
+        if features.ndim != 2 or features.shape[1] != width:
+            raise RequestError(
+                "pictures", f"features must be [patches, {width}], not {list(features.shape)}"
+            )
+        # Copied: the array may be read-only memory that its owner takes back.
+        rows = torch.tensor(features)
+        if features.dtype == np.uint16:
+            rows = rows.view(torch.bfloat16)
+        self._pictures[key] = rows.to(self.place.device, self.place.dtype)
+
+    def drop_picture(self, key: PictureKey) -> None:
+        """Forget a picture; unknown keys are fine."""
+        self._pictures.pop(key, None)
+
+    def run(self, plan: StepPlan) -> Sequence[TokenLogprob]:
+        """Compute a step and draw the tokens that it asks for, the same on every rank."""
+        specs = [sequence.sample for sequence in plan.sequences if sequence.sample is not None]
+        logits = self.logits(plan)
+        return sample(logits, specs, self.vocab_start, self.place.comm) if specs else []
+
+    @torch.inference_mode()
+    def logits(self, plan: StepPlan) -> Tensor:
+        """This rank's float32 logits [S, vocabulary / ranks] of the S sequences with a sample."""
+        sequences = plan.sequences
+        token_ids = torch.tensor(
+            [token for sequence in sequences for token in sequence.token_ids],
+            device=self.place.device,
+        )
+        layout = StepLayout.of(sequences, self.block_size, self.place.device)
+        patch_rows = torch.nonzero(token_ids == self.config.image_token_id).squeeze(-1)
+        hidden = self.model.embed(token_ids, patch_rows, self._features(sequences, len(patch_rows)))
+        hidden = self.model(hidden, layout, self._caches)
+        return self.model.head(hidden[self._sampled_rows(sequences)])
+
+    @property
+    def vocab_start(self) -> int:
+        """Vocabulary id of this rank's first logit."""
+        return self.place.comm.rank * self.place.share(self.config.text.vocab_size)
+
+    def heartbeat(self) -> None:
+        """Prove that every rank still answers; collective."""
+        self.place.comm.all_reduce(torch.ones(1, device=self.place.device))
+
+    def close(self) -> None:
+        """Leave the group and let the memory go."""
+        self._caches.clear()
+        self._pictures.clear()
+        self.place.comm.close()
+
+    def _features(self, sequences: Sequence[SequenceStep], count: int) -> Tensor | None:
+        """Feature rows of the step's [IMG] positions [count, vision hidden]; None without any."""
+        rows = [
+            self._pictures[picture.key][picture.start : picture.stop]
+            for sequence in sequences
+            for picture in sequence.pictures
+        ]
+        given = sum(map(len, rows))
+        if given != count:
+            raise RequestError(
+                "pictures", f"{count} [IMG] tokens in the step, but {given} feature rows for them"
+            )
+        return torch.cat(rows) if rows else None
+
+    def _sampled_rows(self, sequences: Sequence[SequenceStep]) -> Tensor:
+        """The last row of each sequence that has a sample: [S]."""
+        rows, stop = [], 0
+        for sequence in sequences:
+            stop += len(sequence.token_ids)
+            if sequence.sample is not None:
+                rows.append(stop - 1)
+        return torch.tensor(rows, dtype=torch.int64, device=self.place.device)

@@ -1,0 +1,142 @@
+"""The vision encoder: patches of pictures of any sizes, packed, into features for the projector.
+
+Never cut over ranks. Shapes: N patches of all pictures of a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812, the field's name for it
+
+from shards.attention import block_diagonal
+from shards.checkpoint import load_weights
+from shards.comm import SingleRank
+from shards.config import VisionConfig, read_model_config
+from shards.errors import RequestError
+from shards.grid import Grid
+from shards.layers import (
+    DtypeName,
+    GatedFeedForward,
+    HeadProjections,
+    Layer,
+    Part,
+    Placement,
+    RMSNorm,
+    compute_dtype,
+    model_parts,
+)
+from shards.rotary import Rotation, picture_rotation
+
+# Neither layout states it; mistral-inference and transformers both fix it.
+NORM_EPS = 1e-5
+
+
+class VisionLayer(nn.Module):
+    def __init__(self, config: VisionConfig, place: Placement) -> None:
+        super().__init__()
+        width, heads = config.hidden_size, config.heads
+        self.attention_norm = RMSNorm("attention_norm", width, NORM_EPS, place)
+        self.attention = HeadProjections(width, heads, heads, config.head_dim, place)
+        self.ffn_norm = RMSNorm("ffn_norm", width, NORM_EPS, place)
+        self.feed_forward = GatedFeedForward(width, config.intermediate_size, place)
+
+    def forward(self, hidden: Tensor, rotation: Rotation, lengths: Sequence[int]) -> Tensor:
+        q, k, v = self.attention.project(self.attention_norm(hidden))
+        attended = block_diagonal(rotation.apply(q), rotation.apply(k), v, lengths)
+        hidden = hidden + self.attention.merge(attended)
+        grown: Tensor = hidden + self.feed_forward(self.ffn_norm(hidden))
+        return grown
+
+
+class VisionTransformer(nn.Module):
+    def __init__(self, config: VisionConfig, place: Placement) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(VisionLayer(config, place) for _ in range(config.layers))
+
+    def forward(self, hidden: Tensor, rotation: Rotation, lengths: Sequence[int]) -> Tensor:
+        for layer in self.layers:
+            hidden = layer(hidden, rotation, lengths)
+        return hidden
+
+
+class PatchEmbedding(Layer):
+    """The patch convolution: kernel and stride agree, so it is a matrix over flattened patches."""
+
+    def __init__(self, name: str, config: VisionConfig, place: Placement) -> None:
+        super().__init__()
+        self.name = name
+        self.kernel = (config.channels, config.patch_size, config.patch_size)
+        self.weight = place.weight(config.hidden_size, config.patch_values)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return F.linear(patches, self.weight)
+
+    def parts(self) -> Iterator[Part]:
+        kernels = self.weight.view(-1, *self.kernel)
+        yield Part(f"{self.name}.weight", tuple(kernels.shape), kernels)
+
+
+class VisionEncoder(nn.Module):
+    """Modules are named as Mistral's checkpoint names them, below ``vision_encoder``."""
+
+    def __init__(self, config: VisionConfig, place: Placement) -> None:
+        super().__init__()
+        self.config = config
+        self.place = place
+        self.patch_conv = PatchEmbedding("patch_conv", config, place)
+        self.ln_pre = RMSNorm("ln_pre", config.hidden_size, NORM_EPS, place)
+        self.transformer = VisionTransformer(config, place)
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, device: torch.device, dtype: DtypeName | torch.dtype
+    ) -> VisionEncoder:
+        """Read the encoder, and nothing else, from a checkpoint of either layout.
+
+        Raises:
+            ModelConfigError, CheckpointError: see ``read_model_config`` and ``load_weights``.
+        """
+        config = read_model_config(folder)
+        place = Placement(SingleRank(), device, compute_dtype(dtype, device))
+        encoder = cls(config.vision, place)
+        load_weights(model_parts(encoder, "vision_encoder"), folder, config.layout)
+        return encoder.eval()
+
+    def forward(self, patches: Tensor, grids: Sequence[Grid]) -> Tensor:
+        rotation = picture_rotation(
+            grids, self.config.head_dim, self.config.rope_theta, patches.device
+        )
+        hidden = self.ln_pre(self.patch_conv(patches))
+        features: Tensor = self.transformer(hidden, rotation, [grid.patches for grid in grids])
+        return features
+
+    @torch.inference_mode()
+    def encode(self, patches: Tensor | np.ndarray, grids: Sequence[Grid]) -> Tensor:
+        """Features of packed pictures, before the projector.
+
+        Args:
+            patches: [N, channels * patch * patch] in channel, row, column order; the rows of each
+                grid row by row, pictures one after the other.
+            grids: one per picture.
+
+        Returns:
+            [N, vision hidden] in the encoder's dtype.
+
+        Raises:
+            RequestError: the patches are not those of the grids.
+        """
+        expected = (sum(grid.patches for grid in grids), self.config.patch_values)
+        if not grids or tuple(patches.shape) != expected:
+            raise RequestError(
+                "patches",
+                f"{len(grids)} pictures need an array of {expected}, not {tuple(patches.shape)}",
+            )
+        features: Tensor = self(
+            torch.as_tensor(patches).to(self.place.device, self.place.dtype), grids
+        )
+        return features
