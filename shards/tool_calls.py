@@ -60,7 +60,7 @@ def parse_tool_calls(text: str, seed: str) -> tuple[ToolCall, ...] | None:
                 return None
     try:
         "".join(call.name + call.arguments for call in calls).encode()
-    except UnicodeEncodeError:  # "\\ud83d" alone: JSON can say it, no answer can carry it
+    except UnicodeEncodeError:  # "\ud83d" alone: JSON can say it, no answer can carry it
         return None
     return tuple(calls)
 
