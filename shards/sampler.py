@@ -1,0 +1,134 @@
+"""Draws each sequence's next token from logits that are cut over the ranks.
+
+    bias, penalties, bans -> temperature -> top-k -> top-p -> min-p -> + Gumbel noise -> largest
+
+All ranks call it together and all return the same tokens; what crosses between them is a few
+numbers per sequence, never the logits. Arithmetic is float32, the noise float64. A row's token
+depends on its own logits and spec alone, so neither batch nor rank count matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from shards.comm import Communicator
+from shards.errors import GroupError
+from shards.noise import gumbel
+from shards.penalties import adjusted
+from shards.request import TokenLogprob
+from shards.step import SampleSpec
+from shards.truncation import order_images, truncated, truncates
+
+# Below this a temperature leaves no choice, and dividing by it overflows float32.
+GREEDY_TEMPERATURE = 1e-5
+_ID_BITS = 24
+
+
+@torch.inference_mode()
+def sample(
+    logits: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int, comm: Communicator
+) -> list[TokenLogprob]:
+    """One token per row; equal scores go to the lowest id.
+
+    Args:
+        logits: this rank's [S, vocabulary / ranks], any float type.
+        specs: one per row, the same on every rank.
+        vocab_start: the vocabulary id of column 0.
+
+    Raises:
+        GroupError: a row has no finite score, as after a fault in weights or hardware.
+    """
+    if not specs:
+        return []
+    raw = logits.float()
+    picks = _picks(raw, specs, vocab_start, comm)
+    told = [row for row, spec in enumerate(specs) if spec.logprobs is not None]
+    details = _details(raw[told], picks[told], [specs[row] for row in told], vocab_start)
+    gathered = comm.all_gather(torch.cat([picks.flatten(), details.flatten()])).cpu()
+    picks_of_ranks = gathered[:, : picks.numel()].view(comm.size, *picks.shape)
+    details_of_ranks = gathered[:, picks.numel() :].view(comm.size, *details.shape)
+
+    # The first of equals is the lowest rank's, which holds the lowest ids.
+    scores, ranks = picks_of_ranks[:, :, 0].max(dim=0)
+    if not scores.isfinite().all():
+        raise GroupError("the model computed no finite logit: its weights or hardware are at fault")
+    winners = ranks.tolist()
+    ids = picks_of_ranks[winners, range(len(specs)), 1].long().tolist()
+    tokens = [TokenLogprob(token_id, math.nan) for token_id in ids]
+    for place, row in enumerate(told):
+        limit = specs[row].logprobs or 0
+        tokens[row] = _logprobs(ids[row], winners[row], details_of_ranks[:, place], limit)
+    return tokens
+
+
+def _picks(
+    raw: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int, comm: Communicator
+) -> torch.Tensor:
+    """This rank's best score and its id, float64 [S, 2]."""
+    scores = adjusted(raw, specs, vocab_start)
+    best, column = scores.max(dim=1)
+    best = best.double()
+    drawn = [row for row, spec in enumerate(specs) if spec.temperature >= GREEDY_TEMPERATURE]
+    if drawn:
+        noisy = _noisy(scores[drawn], [specs[row] for row in drawn], vocab_start, comm)
+        best[drawn], column[drawn] = noisy.max(dim=1)
+    return torch.stack([best, (column + vocab_start).double()], dim=1)
+
+
+def _noisy(
+    scores: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int, comm: Communicator
+) -> torch.Tensor:
+    temperature = torch.tensor([spec.temperature for spec in specs], device=scores.device)
+    scores = scores / temperature.unsqueeze(1)
+    cut = [row for row, spec in enumerate(specs) if truncates(spec)]
+    if cut:
+        scores[cut] = truncated(scores[cut], [specs[row] for row in cut], comm)
+    draws = [(spec.seed, spec.choice, spec.index) for spec in specs]
+    return scores.double() + gumbel(draws, vocab_start, scores.shape[1], scores.device)
+
+
+def _details(
+    raw: torch.Tensor, picks: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int
+) -> torch.Tensor:
+    """What logprobs need of this rank, float64 [L, 3 + 2N].
+
+    The raw logit of its pick; the largest raw logit and the sum of exponentials relative to it;
+    then its N likeliest ids and their raw logits.
+    """
+    if not specs:
+        return raw.new_empty(0, 3, dtype=torch.float64)
+    values = raw.double()
+    chosen = values.gather(1, picks[:, 1:].long() - vocab_start)
+    largest = values.amax(dim=1, keepdim=True)
+    total = (values - largest).exp().sum(dim=1, keepdim=True)
+    alternatives = min(max(spec.logprobs or 0 for spec in specs), raw.shape[1])
+    columns = _likeliest(raw, alternatives)
+    ids = (columns + vocab_start).double()
+    return torch.cat([chosen, largest, total, ids, values.gather(1, columns)], dim=1)
+
+
+def _likeliest(raw: torch.Tensor, count: int) -> torch.Tensor:
+    """Columns [L, count] of the largest values; among equals, which bfloat16 has, the lowest."""
+    mask = 2**_ID_BITS - 1
+    columns = torch.arange(raw.shape[1], device=raw.device)
+    # The column's complement below the value: a lower column makes the larger number.
+    ranked = (order_images(raw) << _ID_BITS) | (columns ^ mask)
+    return (ranked.topk(count, dim=1).values & mask) ^ mask
+
+
+def _logprobs(token_id: int, winner: int, details: torch.Tensor, limit: int) -> TokenLogprob:
+    """Put the ranks' details [ranks, 3 + 2N] of one sequence together."""
+    largest, totals = details[:, 1], details[:, 2]
+    overall = largest.max()
+    normaliser = float(overall + (totals * (largest - overall).exp()).sum().log())
+    ids, values = details[:, 3:].chunk(2, dim=1)
+    candidates = zip(values.flatten().tolist(), ids.flatten().long().tolist(), strict=True)
+    likeliest = sorted(candidates, key=lambda candidate: (-candidate[0], candidate[1]))[:limit]
+    return TokenLogprob(
+        token_id,
+        float(details[winner, 0]) - normaliser,
+        tuple((token, value - normaliser) for value, token in likeliest),
+    )
