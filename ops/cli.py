@@ -1,0 +1,277 @@
+"""The ``pixtral`` command: arguments, help and exit codes; the work is done in the modules beside.
+
+Ray and torch are imported only where a command needs them, so that help and errors come at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from ops import doctor as examination
+from ops import question, summary
+from ops.edge import Endpoints, get_json, health
+from ops.launch import UNTRAINED, Launcher, hold
+from ops.overview import Overview
+from ops.problem import Problem
+from ops.progress import Progress
+from ops.settings import Options, resolve
+from ops.state import State
+from serve_app import cluster
+from serve_app.cluster import ClusterError
+from serve_app.config import ConfigError
+from shards.errors import ShardsError
+
+app = typer.Typer(
+    help="Serve Pixtral on this machine: start, look, ask, stop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="DIR", help="A Pixtral checkpoint; else the bundled model."),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="A config (see ops/profiles/); else `local`."),
+]
+PortOption = Annotated[int | None, typer.Option("--port", metavar="N", help="Of the REST API.")]
+RanksOption = Annotated[
+    int | None, typer.Option("--tp", metavar="N", help="Tensor-parallel ranks of a group.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@app.command()
+def up(
+    model: ModelOption = None,
+    port: PortOption = None,
+    tp: RanksOption = None,
+    config: ConfigOption = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return once it is ready; `pixtral down` stops it.")
+    ] = False,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Ask for no key; on loopback only.")
+    ] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Start the system and print where everything is.
+
+    Stays in the foreground until Ctrl-C unless told to --detach. The Ray dashboard and every other
+    Ray port ask for a token; the command that shows it is printed.
+
+    Example: pixtral up --model ~/models/Pixtral-12B-2409 --tp 2 --detach
+    """
+    options = Options(config, model, port, tp, auth=False if no_auth else None)
+    with _one_line_errors(), _terminated_is_interrupted():
+        launcher = _launcher()
+        started = launcher.up(options)
+        if json_:
+            typer.echo(summary.as_json(started))
+        else:
+            ray = cluster.environment(started.config, launcher.state.folder)
+            typer.echo(summary.as_text(started, ray_token=Path(ray["RAY_AUTH_TOKEN_PATH"])))
+        if detach or started.already:
+            return
+        typer.echo("\nCtrl-C stops it.", err=True)
+        try:
+            hold(launcher.state)
+        finally:
+            launcher.down()
+
+
+@app.command()
+def down() -> None:
+    """Stop the system.
+
+    Leaves no process behind; the key and cached models are kept. Fine when nothing runs.
+
+    Example: pixtral down
+    """
+    with _one_line_errors():
+        if not _launcher().down():
+            typer.echo("nothing is running")
+
+
+@app.command()
+def status(json_: JsonOption = False) -> None:
+    """Show what runs and whether it is ready.
+
+    Tiers with their replicas, KV cache, readiness and addresses; the exit code is 0 when ready.
+
+    Example: pixtral status --json
+    """
+    with _one_line_errors():
+        state = State.open()
+        running = state.running()
+        if running is None:
+            raise Problem("nothing is running; start it with `pixtral up`")
+        overview = Overview(
+            running,
+            cluster.status(running.config, state.folder),
+            health(Endpoints.of(running.config)),
+        )
+        typer.echo(json.dumps(overview.as_dict(), indent=2) if json_ else overview.as_text())
+        if not overview.ready:
+            raise typer.Exit(1)
+
+
+@app.command()
+def ask(
+    text: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.")],
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", metavar="FILE", help="A picture; may be repeated."),
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(metavar="N", help="Longest answer.")] = None,
+    temperature: Annotated[float | None, typer.Option(metavar="T", help="0 is greedy.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="The same seed, the same answer.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Served name.")] = None,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Another system's base URL, with its /v1.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", envvar="PIXTRAL_API_KEY", help="Its key.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Ask a question, about pictures or not.
+
+    The answer streams to stdout; tokens, cost and time follow on stderr.
+
+    Example: pixtral ask "What is in this picture?" --image holiday.jpg
+    """
+    with _one_line_errors():
+        base_url, api_key, untrained = _target(url, key)
+        asked = question.Question(
+            text,
+            tuple(image or ()),
+            model or _first_model(base_url, api_key),
+            max_tokens,
+            temperature,
+            seed,
+        )
+        show = _ignore if json_ else _show
+        answer = asyncio.run(question.ask(asked, base_url, api_key, show))
+        typer.echo(answer.as_json() if json_ else "")
+        typer.echo(f"\n{answer.accounts()}", err=True)
+        if untrained:
+            typer.echo(UNTRAINED.format(name=answer.model), err=True)
+
+
+@app.command()
+def doctor(
+    model: ModelOption = None,
+    port: PortOption = None,
+    tp: RanksOption = None,
+    config: ConfigOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Check this machine and say what to mend.
+
+    Of use before `up` and after; the exit code is 0 when all is well.
+
+    Example: pixtral doctor --config ops/profiles/local.yaml
+    """
+    with _one_line_errors():
+        state = State.open()
+        running = state.running()
+        settings = resolve(Options(config, model, port, tp), _bundled, state.key_file)
+        findings = list(
+            examination.examine(
+                settings,
+                temp=Path(tempfile.gettempdir()),
+                running=running is not None and running.config == settings,
+            )
+        )
+        if json_:
+            typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
+        else:
+            typer.echo("\n".join(finding.line() for finding in findings))
+        if not all(finding.ok for finding in findings):
+            raise typer.Exit(1)
+
+
+def _launcher() -> Launcher:
+    return Launcher(cluster, State.open(), Progress(), _bundled)
+
+
+def _bundled(folder: Path) -> Path:
+    from ops import nano
+
+    model: Path = nano.ensure(folder)
+    return model
+
+
+def _target(url: str | None, key: str | None) -> tuple[str, str, bool]:
+    """Base URL, key, and whether the model is known to be untrained."""
+    if url is not None:
+        # The local system's key is never sent to another.
+        return url.rstrip("/"), key or "", False
+    state = State.open()
+    running = state.running()
+    if running is None:
+        raise Problem("nothing is running; start it with `pixtral up`")
+    return (
+        Endpoints.of(running.config).base_url,
+        key or state.api_key(running.config),
+        running.config.model.untrained,
+    )
+
+
+def _first_model(base_url: str, api_key: str) -> str:
+    code, body = get_json(f"{base_url}/models", timeout_s=10, key=api_key)
+    if code == 0:
+        raise Problem(f"nobody answers at {base_url}; start the system with `pixtral up`")
+    if code != 200:
+        raise Problem(question.refusal(code, json.dumps(body)))
+    return question.names(body)[0]
+
+
+def _show(piece: str) -> None:
+    typer.echo(piece, nl=False)
+
+
+def _ignore(piece: str) -> None:
+    del piece
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What a person can mend is told in one line; anything else is a defect and shows its trace."""
+    try:
+        yield
+    except (Problem, ConfigError, ClusterError, ShardsError) as error:
+        typer.echo(f"pixtral: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """A service manager's SIGTERM stops the system just as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

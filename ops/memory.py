@@ -1,0 +1,102 @@
+"""What a config needs of this machine's memory, and what there is.
+
+An estimate, made before anything starts, so that a model that cannot fit is refused in one line
+instead of being killed half-way through loading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from serve_app.config import Config, Device, Dtype
+from shards.config import ModelConfig
+from shards.plan import rank_parameters
+
+GIB = 2**30
+_CGROUP = Path("/sys/fs/cgroup")
+# Resident size of a Python process that holds Ray, and of one that holds torch besides.
+_PROCESS_BYTES = 200 * 2**20
+_TORCH_PROCESS_BYTES = 400 * 2**20
+_RAY_BYTES = 800 * 2**20  # its head processes: GCS, raylet, dashboard and agents
+
+
+def size(count: int) -> str:
+    """Bytes as people read them.
+
+    >>> size(67_108_864), size(61_572_651_155)
+    ('64 MiB', '57.3 GiB')
+    """
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.0f} MiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes of host memory, by what they are for."""
+
+    weights: int
+    kv_cache: int
+    object_store: int
+    processes: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv_cache + self.object_store + self.processes
+
+
+def host_need(config: Config, model: ModelConfig) -> Need:
+    """What the smallest number of replicas takes in host memory; weights on a GPU take none of it.
+
+    Raises:
+        PlanError: the model cannot be cut over that many ranks.
+    """
+    ranks, groups = config.decoder.tensor_parallel, config.decoder.autoscaling.min_replicas
+    encoders = config.vision.autoscaling.min_replicas
+    preparers = config.preprocess.autoscaling.min_replicas
+    gateways = config.gateway.autoscaling.min_replicas
+    share = rank_parameters(model, ranks)
+    weights = kv_cache = 0
+    if config.decoder.device == "cpu":
+        width = value_bytes(config.decoder.dtype, config.decoder.device)
+        weights += groups * ranks * (share.decoder + share.projector) * width
+        kv_cache += groups * ranks * config.decoder.kv_cache_bytes
+    if config.vision.device == "cpu":
+        weights += encoders * share.vision * value_bytes(config.vision.dtype, config.vision.device)
+    return Need(
+        weights=weights,
+        kv_cache=kv_cache,
+        object_store=config.ray.object_store_bytes,
+        processes=_RAY_BYTES
+        + (gateways + preparers + groups) * _PROCESS_BYTES
+        + (groups * ranks + encoders) * _TORCH_PROCESS_BYTES,
+    )
+
+
+def value_bytes(dtype: Dtype, device: Device) -> int:
+    """Bytes of one weight: ``auto`` is bfloat16 on CUDA and float32 on CPU."""
+    if dtype == "auto":
+        return 2 if device == "cuda" else 4
+    return 4 if dtype == "float32" else 2
+
+
+def available_bytes(cgroup: Path = _CGROUP) -> int:
+    """Memory that can still be taken: the machine's, or the container's where that is less."""
+    machine = psutil.virtual_memory().available
+    try:
+        limit = int((cgroup / "memory.max").read_text())  # "max" where there is no limit
+        used = int((cgroup / "memory.current").read_text())
+        cached = _stat(cgroup / "memory.stat", "inactive_file")
+    except (OSError, ValueError):
+        return machine
+    return min(machine, max(0, limit - used + cached))
+
+
+def _stat(file: Path, key: str) -> int:
+    """A counter of memory.stat; the page cache in it is given back under pressure."""
+    for line in file.read_text().splitlines():
+        name, _, value = line.partition(" ")
+        if name == key:
+            return int(value)
+    return 0

@@ -1,0 +1,65 @@
+"""What `pixtral up` ends with: every address, a key and a line to paste."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ops.edge import Endpoints
+from ops.launch import UNTRAINED, Up
+
+
+def as_json(up: Up) -> str:
+    endpoints = Endpoints.of(up.config)
+    return json.dumps(
+        {
+            "base_url": endpoints.base_url,
+            "api_key": up.api_key,
+            "model": up.config.model.name,
+            "untrained": up.config.model.untrained,
+            "dashboard": endpoints.dashboard,
+            "metrics": endpoints.metrics,
+        },
+        indent=2,
+    )
+
+
+def as_text(up: Up, ray_token: Path) -> str:
+    """``ray_token``: the file with the dashboard's token, which itself is never printed."""
+    config, endpoints = up.config, Endpoints.of(up.config)
+    lines = [
+        "pixtral already runs." if up.already else "pixtral is up.",
+        "",
+        f"  API            {endpoints.base_url}",
+        f"  models         {endpoints.base_url}/models",
+        f"  API docs       {endpoints.root}/docs",
+        f"  ready?         {endpoints.root}/readyz",
+        f"  metrics        {endpoints.metrics}",
+        f"  Ray dashboard  {endpoints.dashboard}",
+        f"                 asks for a token; show it with:  cat {ray_token}",
+        f"  model          {config.model.name}  ({config.model.path})",
+    ]
+    if config.gateway.auth:
+        lines.append(f"  key            {up.api_key}")
+        lines.append(f"                 kept in {config.gateway.api_key_file}")
+    else:
+        lines.append("  key            none is asked for (--no-auth)")
+    lines += ["", "Ask from a shell:", "", curl_line(up), "", "or with a picture:", ""]
+    lines.append('  pixtral ask "What is in this picture?" --image FILE')
+    if config.model.untrained:
+        lines += ["", UNTRAINED.format(name=config.model.name)]
+    return "\n".join(lines)
+
+
+def curl_line(up: Up) -> str:
+    """Works as it stands when pasted."""
+    body = {
+        "model": up.config.model.name,
+        "messages": [{"role": "user", "content": "Hello!"}],
+        "max_tokens": 32,
+    }
+    authorization = f" -H 'Authorization: Bearer {up.api_key}'" if up.config.gateway.auth else ""
+    return (
+        f"  curl {Endpoints.of(up.config).base_url}/chat/completions{authorization}"
+        f" -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
+    )

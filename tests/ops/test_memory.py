@@ -1,0 +1,79 @@
+import psutil
+import pytest
+
+from ops.memory import GIB, available_bytes, host_need, value_bytes
+from serve_app.config import load_config
+from shards.errors import PlanError
+from tests.ops.fakes import PIXTRAL_12B, PIXTRAL_LARGE
+
+
+def config(**overrides):
+    return load_config(None, {"model.path": "x", **overrides})
+
+
+def test_weights_of_the_released_models_on_cpu():
+    """Sizes of facts/model.md: 12,682,739,712 and 124,134,845,824 parameters."""
+    for model, parameters in ((PIXTRAL_12B, 12_682_739_712), (PIXTRAL_LARGE, 124_134_845_824)):
+        assert host_need(config(), model).weights == 4 * parameters
+        halved = config(**{"decoder.dtype": "bfloat16", "vision.dtype": "bfloat16"})
+        assert host_need(halved, model).weights == 2 * parameters
+
+
+def test_a_cut_model_takes_its_norms_on_every_rank_and_its_cache_too():
+    whole = host_need(config(), PIXTRAL_12B)
+    cut = host_need(config(**{"decoder.tensor_parallel": 4}), PIXTRAL_12B)
+    assert 0 < cut.weights - whole.weights < 0.001 * whole.weights
+    assert cut.kv_cache == 4 * whole.kv_cache
+    assert cut.processes > whole.processes
+    assert cut.total == cut.weights + cut.kv_cache + cut.object_store + cut.processes
+
+
+def test_weights_on_a_gpu_take_no_host_memory():
+    need = host_need(config(**{"decoder.device": "cuda", "vision.device": "cuda"}), PIXTRAL_LARGE)
+    assert (need.weights, need.kv_cache) == (0, 0)
+
+
+def test_every_replica_that_starts_counts():
+    two = config(**{"decoder.autoscaling": {"min_replicas": 2, "max_replicas": 2}})
+    one = host_need(config(), PIXTRAL_12B)
+    assert host_need(two, PIXTRAL_12B).kv_cache == 2 * one.kv_cache
+
+
+def test_an_uneven_cut_is_refused():
+    with pytest.raises(PlanError):
+        host_need(config(**{"decoder.tensor_parallel": 3}), PIXTRAL_12B)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "width"),
+    [("auto", "cpu", 4), ("auto", "cuda", 2), ("float32", "cuda", 4), ("bfloat16", "cpu", 2)],
+)
+def test_bytes_of_a_weight(dtype, device, width):
+    assert value_bytes(dtype, device) == width
+
+
+def cgroup(tmp_path, limit):
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{3 * GIB}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {GIB}\nactive_file 7\n")
+    return tmp_path
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    class Memory:
+        available = 100 * GIB
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    return Memory.available
+
+
+def test_a_containers_limit_counts_less_what_it_uses(tmp_path, machine):
+    """The page cache is given back: 8 - 3 + 1."""
+    assert available_bytes(cgroup(tmp_path, 8 * GIB)) == 6 * GIB
+    assert available_bytes(cgroup(tmp_path, GIB)) == 0
+
+
+def test_without_a_limit_the_machine_counts(tmp_path, machine):
+    assert available_bytes(cgroup(tmp_path, "max")) == machine
+    assert available_bytes(tmp_path / "no cgroup") == machine

@@ -1,0 +1,98 @@
+import pytest
+
+from ops.settings import Options, bundled_folder, resolve
+from serve_app.config import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def resolved(options, tmp_path):
+    """The config and the folders that a bundled model was asked for."""
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        return folder
+
+    return resolve(options, make, tmp_path / "key"), made
+
+
+def test_nothing_said_serves_the_bundled_model_and_marks_it_untrained(tmp_path, cache):
+    config, made = resolved(Options(), tmp_path)
+    assert made == [bundled_folder()]
+    assert config.model.path == cache / "pixtral-serve" / "models" / "pixtral-nano"
+    assert config.model.name == "pixtral-nano"
+    assert config.model.untrained
+    assert config.decoder.tensor_parallel == 2
+    assert config.gateway.api_key_file == tmp_path / "key"
+    assert config.gateway.auth
+
+
+def test_a_model_given_is_served_under_its_folders_name(tmp_path):
+    config, made = resolved(Options(model=tmp_path / "Pixtral-12B-2409"), tmp_path)
+    assert made == []
+    assert config.model.name == "Pixtral-12B-2409"
+    assert not config.model.untrained
+
+
+def test_options_win_over_the_file(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "model: {path: /models/a, name: served}\n"
+        "gateway: {port: 9000, api_key_file: /keys/one}\ndecoder: {tensor_parallel: 4}\n"
+    )
+    config, _ = resolved(Options(config=file), tmp_path)
+    assert (config.gateway.port, config.decoder.tensor_parallel) == (9000, 4)
+    assert str(config.gateway.api_key_file) == "/keys/one"
+
+    options = Options(file, tmp_path / "b", port=9001, tensor_parallel=1, auth=False)
+    config, _ = resolved(options, tmp_path)
+    assert (config.gateway.port, config.decoder.tensor_parallel) == (9001, 1)
+    assert config.model.path == tmp_path / "b"
+    assert config.model.name == "served"
+    assert not config.gateway.auth
+
+
+def test_a_file_that_names_no_model_gets_the_bundled_one(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("gateway: {port: 9000}\n")
+    config, made = resolved(Options(config=file), tmp_path)
+    assert made == [bundled_folder()]
+    assert config.model.untrained
+
+
+def test_paths_become_absolute_as_tiers_run_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "config.yaml"
+    file.write_text("model: {path: models/a}\ngateway: {api_key_file: keys/one}\n")
+    config, _ = resolved(Options(config=file), tmp_path)
+    assert config.model.path == tmp_path / "models" / "a"
+    assert config.gateway.api_key_file == tmp_path / "keys" / "one"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("gateway: {prot: 9000}", "gateway.prot"),
+        ("gateway: [1", "config.yaml"),
+        ("- 1", "mapping"),
+    ],
+)
+def test_a_bad_file_is_refused_before_a_model_is_made(tmp_path, text, reason):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=reason):
+        resolve(Options(config=file), _never, tmp_path / "key")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        resolve(Options(config=tmp_path / "nowhere.yaml"), _never, tmp_path / "key")
+
+
+def _never(folder):
+    raise AssertionError("no model is made for a config that is refused")
