@@ -1,0 +1,102 @@
+"""From a conversation and its encoded pictures to token ids and patches. Knows no Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.config import Preprocess
+from serve_app.errors import InvalidRequest
+from serve_app.messages import PrepareRequest
+from serve_app.preprocess.decode import decode_picture
+from shards.conversation import Conversation, Image
+from shards.mistral_request import Size
+from shards.pixels import content_hash, patches
+from shards.request import Picture
+from shards.tokenizer import Tokenizer
+
+Patches = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPrompt:
+    """What the engine needs. ``len(token_ids) == text_tokens + image_tokens``.
+
+    ``pictures``, in the order in which the prompt shows them: each with its patches, float32
+    [grid.patches, channels·patch²]. A picture shown twice is there twice, with one array.
+    """
+
+    token_ids: tuple[int, ...]
+    text_tokens: int
+    image_tokens: int
+    pictures: tuple[tuple[Picture, Patches], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    size: Size
+    picture: Picture
+    patches: Patches
+
+
+class Preparer:
+    """May be shared by threads."""
+
+    def __init__(self, tokenizer: Tokenizer, config: Preprocess) -> None:
+        self._tokenizer = tokenizer
+        self._config = config
+
+    def prepare(self, request: PrepareRequest) -> PreparedPrompt:
+        """Check, decode, tokenise.
+
+        Raises:
+            InvalidRequest: too many pictures, or one that cannot be read (its place is named).
+            RequestError: the conversation is not one that the model can be told.
+        """
+        self._check(request)
+        decoded = self._decode(request)
+        prompt = self._tokenizer.encode(request.conversation, [each.size for each in decoded])
+        shown = [decoded[index] for index in prompt.picture_order]
+        return PreparedPrompt(
+            token_ids=prompt.token_ids,
+            text_tokens=prompt.text_tokens,
+            image_tokens=prompt.image_tokens,
+            pictures=tuple((each.picture, each.patches) for each in shown),
+        )
+
+    def _check(self, request: PrepareRequest) -> None:
+        """All that can be refused before the first picture is decoded."""
+        count, most = len(request.pictures), request.max_pictures
+        if most is not None and count > most:
+            raise InvalidRequest(
+                f"{count} pictures came with the request; at most {most} may",
+                param="messages",
+                code="too_many_pictures",
+            )
+        self._tokenizer.check(request.conversation, count)
+
+    def _decode(self, request: PrepareRequest) -> list[_Decoded]:
+        """Equal pictures once; pixels are let go as soon as their patches are cut."""
+        places = _places(request.conversation)
+        once: dict[bytes, _Decoded] = {}
+        for index, data in enumerate(request.pictures):
+            if data not in once:
+                once[data] = self._decode_one(data, places[index])
+        return [once[data] for data in request.pictures]
+
+    def _decode_one(self, data: bytes, param: str) -> _Decoded:
+        image = decode_picture(data, self._config, param)
+        grid, values = patches(image)
+        return _Decoded(image.size, Picture(grid, content_hash(image)), values)
+
+
+def _places(conversation: Conversation) -> dict[int, str]:
+    """Where each picture is first shown, as the caller spells it."""
+    places: dict[int, str] = {}
+    for turn, message in enumerate(conversation.messages):
+        for part, content in enumerate(message.content):
+            if isinstance(content, Image):
+                places.setdefault(content.index, f"messages[{turn}].content[{part}]")
+    return places

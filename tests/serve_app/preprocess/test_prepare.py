@@ -1,0 +1,156 @@
+"""Conversations and pictures in, token ids and patches out."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+from PIL import Image as Pillow
+
+from serve_app.config import Preprocess
+from serve_app.errors import InvalidRequest
+from serve_app.messages import PrepareRequest
+from serve_app.preprocess.decode import decode_picture
+from serve_app.preprocess.prepare import Preparer
+from shards.conversation import Conversation, Image, Message, Text
+from shards.errors import RequestError
+from shards.pixels import content_hash, patches
+from shards.tokenizer import Tokenizer
+
+FILE = Path(MistralTokenizer._data_path()) / "mistral_instruct_tokenizer_241114.model.v7m1"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(FILE)
+
+
+@pytest.fixture
+def preparer(tokenizer) -> Preparer:
+    return Preparer(tokenizer, Preprocess())
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> list[str]:
+    """The places whose pictures were decoded."""
+    places: list[str] = []
+
+    def spy(data: bytes, limits: Preprocess, param: str) -> Pillow.Image:
+        places.append(param)
+        return decode_picture(data, limits, param)
+
+    monkeypatch.setattr("serve_app.preprocess.prepare.decode_picture", spy)
+    return places
+
+
+def picture(width: int, height: int, colour: str) -> Pillow.Image:
+    image = Pillow.new("RGB", (width, height), colour)
+    image.putpixel((0, 0), (1, 2, 3))
+    return image
+
+
+def as_png(image: Pillow.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+RED, BLUE = picture(40, 20, "red"), picture(17, 50, "blue")
+TWO_TURNS = Conversation(
+    (
+        Message("user", (Text("first"), Image(0), Text("and"), Image(1))),
+        Message("assistant", (Text("seen"),)),
+        Message("user", (Text("once more"), Image(0))),
+    )
+)
+
+
+def ask(conversation: Conversation, *pictures: bytes, most: int | None = None) -> PrepareRequest:
+    return PrepareRequest("request", conversation, pictures, most)
+
+
+def test_pictures_come_in_the_order_in_which_the_prompt_shows_them(preparer, tokenizer):
+    prepared = preparer.prepare(ask(TWO_TURNS, as_png(RED), as_png(BLUE)))
+
+    expected = tokenizer.encode(TWO_TURNS, [RED.size, BLUE.size])
+    assert prepared.token_ids == expected.token_ids
+    assert (prepared.text_tokens, prepared.image_tokens) == (
+        expected.text_tokens,
+        expected.image_tokens,
+    )
+    for (shown, values), image in zip(prepared.pictures, (RED, BLUE, RED), strict=True):
+        grid, patch_values = patches(image)
+        assert (shown.grid, shown.content) == (grid, content_hash(image))
+        assert np.array_equal(values, patch_values)
+    features = sum(shown.grid.patches for shown, _ in prepared.pictures)
+    assert prepared.token_ids.count(tokenizer.vocabulary.image_id) == features
+
+
+def test_a_turn_that_is_shown_picture_first_keeps_pictures_and_grids_together(preparer):
+    swapped = Conversation(
+        (
+            Message("user", (Image(1), Image(0))),
+            Message("assistant", (Text("seen"),)),
+            Message("user", (Text("and this?"), Image(2))),
+        )
+    )
+    wide = picture(90, 10, "green")
+    prepared = preparer.prepare(ask(swapped, as_png(RED), as_png(BLUE), as_png(wide)))
+    assert [shown.content for shown, _ in prepared.pictures] == [
+        content_hash(BLUE),
+        content_hash(RED),
+        content_hash(wide),
+    ]
+
+
+def test_text_alone_needs_no_pictures(preparer):
+    prepared = preparer.prepare(ask(Conversation((Message("user", (Text("hello"),)),))))
+    assert prepared.pictures == ()
+    assert prepared.image_tokens == 0
+    assert prepared.text_tokens == len(prepared.token_ids) > 3
+
+
+def test_equal_pictures_are_decoded_once(preparer, decoded):
+    both = Conversation((Message("user", (Image(0), Text("or"), Image(1), Image(2))),))
+    prepared = preparer.prepare(ask(both, as_png(RED), as_png(BLUE), as_png(RED)))
+    assert decoded == ["messages[0].content[0]", "messages[0].content[2]"]
+    (_, first), _, (_, third) = prepared.pictures
+    assert first is third
+
+
+def test_a_bad_picture_is_named_by_its_place(preparer):
+    with pytest.raises(InvalidRequest, match="not a JPEG") as caught:
+        preparer.prepare(ask(TWO_TURNS, as_png(RED), b"no picture"))
+    assert caught.value.param == "messages[0].content[3]"
+
+
+@pytest.mark.parametrize("pictures", [(), (as_png(RED),), (as_png(RED),) * 3])
+def test_a_wrong_count_of_pictures_is_refused_undecoded(preparer, decoded, pictures):
+    with pytest.raises(RequestError, match=f"2 pictures are named but {len(pictures)} came"):
+        preparer.prepare(ask(TWO_TURNS, *pictures))
+    assert decoded == []
+
+
+def test_more_pictures_than_allowed_are_refused_undecoded(preparer, decoded):
+    request = ask(TWO_TURNS, as_png(RED), as_png(BLUE), most=1)
+    with pytest.raises(InvalidRequest, match="at most 1 may") as caught:
+        preparer.prepare(request)
+    assert (caught.value.param, caught.value.code) == ("messages", "too_many_pictures")
+    assert decoded == []
+    assert preparer.prepare(ask(TWO_TURNS, as_png(RED), as_png(BLUE), most=2)).pictures
+
+
+def test_an_impossible_conversation_is_refused_undecoded(preparer, decoded):
+    ends_wrong = Conversation(TWO_TURNS.messages[:2])
+    with pytest.raises(RequestError, match="last message"):
+        preparer.prepare(ask(ends_wrong, as_png(RED), as_png(BLUE)))
+    assert decoded == []
+
+
+def test_the_configured_limits_hold(tokenizer):
+    strict = Preparer(tokenizer, Preprocess(max_picture_pixels=400))
+    with pytest.raises(InvalidRequest, match="at most 400"):
+        strict.prepare(ask(TWO_TURNS, as_png(RED), as_png(BLUE)))
