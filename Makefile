@@ -19,7 +19,7 @@ UP_ARGS ?=
 TEST_ARGS ?=
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 EXAMPLE := ops/examples/shapes.png
 
 .PHONY: help up down test check bench

@@ -32,7 +32,7 @@ def as_text(up: Up, ray_token: Path) -> str:
         "",
         f"  API            {endpoints.base_url}",
         f"  models         {endpoints.base_url}/models",
-        f"  API docs       {endpoints.root}/docs",
+        f"  API schema     {endpoints.root}/openapi.json",
         f"  ready?         {endpoints.root}/readyz",
         f"  metrics        {endpoints.metrics}",
         f"  Ray dashboard  {endpoints.dashboard}",

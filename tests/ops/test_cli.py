@@ -98,7 +98,7 @@ def test_up_prints_every_address_and_a_key(pixtral):
     for line in (
         f"API            {root}/v1",
         f"models         {root}/v1/models",
-        f"API docs       {root}/docs",
+        f"API schema     {root}/openapi.json",
         f"metrics        http://127.0.0.1:{config.ray.metrics_port}/metrics",
         f"Ray dashboard  http://127.0.0.1:{config.ray.dashboard_port}",
         f"cat {State.open().folder}/ray-token",
