@@ -89,7 +89,7 @@ class Preparer:
     def _decode_one(self, data: bytes, param: str) -> _Decoded:
         image = decode_picture(data, self._config, param)
         grid, values = patches(image)
-        return _Decoded(image.size, Picture(grid, content_hash(image)), values)
+        return _Decoded(image.size, Picture(grid, content_hash(grid, values)), values)
 
 
 def _places(conversation: Conversation) -> dict[int, str]:

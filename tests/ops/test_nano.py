@@ -13,14 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 from safetensors import safe_open
 
 from ops import nano
 from ops.nano.checkpoint import parameters
+from shards.comm import SingleRank
 from shards.config import ModelConfig, read_model_config
+from shards.conversation import Conversation, Image, Message, Text
 from shards.errors import CheckpointError
-from shards.tokenizer import Tokenizer
+from shards.pixels import patches
+from shards.runner import ModelRunner
+from shards.step import PictureKey, PictureRows, SampleSpec, SequenceStep, StepPlan
+from shards.tokenizer import Tokenizer, find_tokenizer
+from shards.vision_model import VisionEncoder
 
+CPU = torch.device("cpu")
 WEIGHTS = "consolidated.safetensors"
 SMALL_TEXT = dataclasses.replace(nano.NANO.text, dim=48, layers=1, hidden_dim=32, vocab_size=512)
 SMALL = dataclasses.replace(nano.NANO, text=SMALL_TEXT)
@@ -115,11 +123,9 @@ def test_a_12b_like_checkpoint_has_its_tokenizer_ids_and_biases(tmp_path):
     model: ModelConfig = dataclasses.replace(nano.NANO, text=text, adapter_bias=True)
     nano.write_checkpoint(tmp_path, model, family="12b")
     assert read_model_config(tmp_path) == model
-    assert Tokenizer.from_folder(tmp_path).vocabulary.image_break_id == 12
-    assert (
-        json.loads((tmp_path / "params.json").read_text())["vision_encoder"]["image_end_token_id"]
-        == 13
-    )
+    assert find_tokenizer(tmp_path).name == "tekken.json"
+    vision = json.loads((tmp_path / "params.json").read_text())["vision_encoder"]
+    assert (vision["image_break_token_id"], vision["image_end_token_id"]) == (12, 13)
     biases = {name: t.shape for name, t in tensors(tmp_path / WEIGHTS).items() if "bias" in name}
     assert biases == {
         "vision_language_adapter.w_in.bias": (40,),
@@ -171,11 +177,11 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 def test_several_processes_may_ask_at_once_and_nothing_is_left_over(tmp_path):
     ask = [sys.executable, "-m", "ops.nano", str(tmp_path / "models" / "nano")]
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(2) as pool:
         runs = list(
-            pool.map(lambda _: subprocess.run(ask, capture_output=True, text=True), range(3))
+            pool.map(lambda _: subprocess.run(ask, capture_output=True, text=True), range(2))
         )
-    assert [(run.returncode, run.stdout.strip()) for run in runs] == [(0, ask[-1])] * 3
+    assert [(run.returncode, run.stdout.strip()) for run in runs] == [(0, ask[-1])] * 2
     names = sorted(file.name for file in (tmp_path / "models").iterdir())
     assert names == [".nano.lock", "nano"]
 
@@ -188,3 +194,35 @@ def test_values_follow_from_seed_and_name_alone(tmp_path):
     one, two = tensors(tmp_path / "one" / WEIGHTS), tensors(tmp_path / "two" / WEIGHTS)
     assert one.keys() < two.keys()
     assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_it_computes_and_what_it_says_depends_on_what_it_sees(folder):
+    """Through the engine's own loaders, which account for every tensor of the file."""
+    torch.set_num_threads(1)
+    tokenizer = Tokenizer.from_folder(folder)
+    encoder = VisionEncoder.load(folder, device=CPU, dtype="float32")
+    runner = ModelRunner.load(
+        folder, SingleRank(), device=CPU, dtype="float32", block_size=16, kv_cache_bytes=2**22
+    )
+
+    def logits(question: str, colour: str) -> torch.Tensor:
+        asked = Conversation((Message("user", (Image(0), Text(question))),))
+        prompt = tokenizer.encode(asked, [(48, 32)])
+        grid, values = patches(Pillow.new("RGB", (48, 32), colour))
+        key = PictureKey(question, 0)
+        runner.add_picture(key, encoder.encode(values, [grid]).numpy())
+        step = SequenceStep(
+            token_ids=prompt.token_ids,
+            start=0,
+            block_table=tuple(range(-(-len(prompt.token_ids) // 16))),
+            pictures=(PictureRows(key, 0, grid.patches),),
+            sample=SampleSpec(seed=0, choice=0, index=0, temperature=0),
+        )
+        return runner.logits(StepPlan((step,)))[0]
+
+    red, blue, other = logits("What?", "red"), logits("What?", "blue"), logits("Why?", "blue")
+    for one in (red, blue, other):
+        assert 2 < one.std() < 4
+        assert 0.01 < torch.softmax(one, 0).max() < 0.95
+    assert torch.corrcoef(torch.stack((red, blue)))[0, 1] < 0.99
+    assert torch.corrcoef(torch.stack((blue, other)))[0, 1] < 0.999

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Sequence
 
@@ -98,6 +99,11 @@ def test_a_continued_text_keeps_its_first_space(raw, vocabulary):
     assert "Hello" + TextStream(vocabulary, continues=True).push(ids) == expected
 
 
+def test_a_vocabulary_crosses_process_borders(vocabulary):
+    assert pickle.loads(pickle.dumps(vocabulary)) == vocabulary
+    assert len(repr(vocabulary)) < 200
+
+
 def small_vocabulary() -> Vocabulary:
     """One token per ASCII character; 0 ends."""
     return Vocabulary(
@@ -135,7 +141,7 @@ def test_the_stop_completed_first_wins_and_the_longest_of_those():
     assert (longest.push(b"-abc"), longest.stopped) == ("-", "abc")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     text=st.text("ab\n", max_size=40),
     stop=st.lists(st.text("ab\n", min_size=1, max_size=4), min_size=1, max_size=4),

@@ -63,10 +63,15 @@ def test_only_rgb_is_taken():
 
 
 def test_content_hash_tells_pictures_apart():
-    image = noise(6, 4)
-    assert content_hash(image) == content_hash(image.copy())
-    turned = Image.frombytes("RGB", (4, 6), image.tobytes())
+    image = noise(40, 20)
+    assert content_hash(*patches(image)) == content_hash(*patches(image.copy()))
     changed = image.copy()
-    changed.putpixel((5, 3), (0, 0, 0))
-    assert len({content_hash(each) for each in (image, turned, changed)}) == 3
-    assert patches(turned)[0] == Grid(1, 1)
+    changed.putpixel((39, 19), (0, 0, 0))
+    assert content_hash(*patches(image)) != content_hash(*patches(changed))
+
+
+def test_content_hash_tells_shapes_apart():
+    """The same patches in a row and in a column."""
+    grid, values = patches(Image.new("RGB", (48, 16), "teal"))
+    assert grid == Grid(1, 3)
+    assert content_hash(grid, values) != content_hash(Grid(3, 1), values)

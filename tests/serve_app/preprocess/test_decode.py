@@ -92,6 +92,7 @@ def test_pictures_are_turned_upright(orientation):
     assert decode(encoded(stored, "JPEG", exif=exif)).size == seen.size
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_unreadable_metadata_does_not_cost_the_picture():
     image = noise()
     data = encoded(image, "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff broken")
@@ -219,6 +220,7 @@ def test_the_limit_of_pixels_is_exact(form):
     assert error.message == "the picture has too many pixels; at most 1199 are read"
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_001, 20_000, 60_000])
 def test_a_bomb_is_refused_by_its_header(side, monkeypatch):
     """Sizes below, at and far above where Pillow itself would warn or raise."""

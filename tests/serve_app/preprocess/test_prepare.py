@@ -83,7 +83,7 @@ def test_pictures_come_in_the_order_in_which_the_prompt_shows_them(preparer, tok
     )
     for (shown, values), image in zip(prepared.pictures, (RED, BLUE, RED), strict=True):
         grid, patch_values = patches(image)
-        assert (shown.grid, shown.content) == (grid, content_hash(image))
+        assert (shown.grid, shown.content) == (grid, content_hash(grid, patch_values))
         assert np.array_equal(values, patch_values)
     features = sum(shown.grid.patches for shown, _ in prepared.pictures)
     assert prepared.token_ids.count(tokenizer.vocabulary.image_id) == features
@@ -100,9 +100,7 @@ def test_a_turn_that_is_shown_picture_first_keeps_pictures_and_grids_together(pr
     wide = picture(90, 10, "green")
     prepared = preparer.prepare(ask(swapped, as_png(RED), as_png(BLUE), as_png(wide)))
     assert [shown.content for shown, _ in prepared.pictures] == [
-        content_hash(BLUE),
-        content_hash(RED),
-        content_hash(wide),
+        content_hash(*patches(image)) for image in (BLUE, RED, wide)
     ]
 
 
