@@ -1,0 +1,187 @@
+"""The chat request body: the honoured fields of ``fields.py``, both clients' spellings.
+
+Shapes are made one while reading: content becomes a list of parts, a picture's URL an object,
+``stop`` a list. Fields typed ``None`` are those that clients send back empty from our answers, or
+that have a meaning we cannot give them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+STOPS_LIMIT = 16
+STOP_CHARS_LIMIT = 256
+_NAME = r"^[a-zA-Z0-9_-]{1,64}$"
+
+
+def _as_parts(content: Any) -> Any:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _as_url_object(image_url: Any) -> Any:
+    return {"url": image_url} if isinstance(image_url, str) else image_url
+
+
+def _as_list(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
+
+
+def _free_choice(tool_choice: Any) -> Any:
+    if tool_choice in ("auto", "none"):
+        return tool_choice
+    raise PydanticCustomError(
+        "unsupported_value",
+        "must be 'auto' or 'none': forcing a call needs structured output, not available yet",
+    )
+
+
+def _not_strict(strict: Any) -> Any:
+    if strict is True:
+        raise PydanticCustomError(
+            "unsupported_value", "cannot be true: it needs structured output, not available yet"
+        )
+    return strict
+
+
+def _not_obfuscated(include_obfuscation: Any) -> Any:
+    if include_obfuscation is True:
+        raise PydanticCustomError("unsupported_value", "cannot be true: chunks are not padded")
+    return include_obfuscation
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class TextPart(_Body):
+    type: Literal["text"]
+    text: str
+    prompt_cache_breakpoint: Any = Field(None, description="ignored: a hint for caching")
+
+
+class ImageUrl(_Body):
+    url: str
+    detail: Literal["auto", "low", "high", "original"] | None = Field(
+        None, description="every picture is seen at full detail, whatever is asked"
+    )
+
+
+class ImagePart(_Body):
+    type: Literal["image_url"]
+    image_url: Annotated[
+        ImageUrl, BeforeValidator(_as_url_object, json_schema_input_type=str | ImageUrl)
+    ]
+    prompt_cache_breakpoint: Any = Field(None, description="ignored: a hint for caching")
+
+
+UserPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+Parts = Annotated[
+    list[UserPart],
+    Field(min_length=1),
+    BeforeValidator(_as_parts, json_schema_input_type=str | list[UserPart]),
+]
+Texts = Annotated[
+    list[TextPart], BeforeValidator(_as_parts, json_schema_input_type=str | list[TextPart])
+]
+
+
+class FunctionCall(_Body):
+    name: str
+    arguments: str | dict[str, Any]
+
+
+class ToolCallBody(_Body):
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+    index: int | None = None
+
+
+class SystemMessage(_Body):
+    role: Literal["system", "developer"]
+    content: Texts
+    name: None = None
+
+
+class UserMessage(_Body):
+    role: Literal["user"]
+    content: Parts
+    name: None = None
+
+
+class AssistantMessage(_Body):
+    role: Literal["assistant"]
+    content: Texts | None = None
+    tool_calls: list[ToolCallBody] | None = None
+    prefix: bool | None = None
+    name: None = None
+    refusal: None = None
+    audio: None = None
+    annotations: None = None
+    function_call: None = None
+
+
+class ToolMessage(_Body):
+    role: Literal["tool"]
+    content: Texts
+    tool_call_id: str
+    name: str | None = None
+
+
+Message = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]
+
+
+class FunctionBody(_Body):
+    name: str = Field(pattern=_NAME)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: Annotated[bool | None, BeforeValidator(_not_strict)] = None
+
+
+class ToolBody(_Body):
+    type: Literal["function"]
+    function: FunctionBody
+
+
+class StreamOptions(_Body):
+    include_usage: bool | None = None
+    include_obfuscation: Annotated[bool | None, BeforeValidator(_not_obfuscated)] = None
+
+
+StopString = Annotated[str, Field(min_length=1, max_length=STOP_CHARS_LIMIT)]
+
+
+class ChatBody(_Body):
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    stop: Annotated[
+        list[StopString],
+        Field(max_length=STOPS_LIMIT),
+        BeforeValidator(_as_list, json_schema_input_type=str | list[StopString]),
+    ] = Field(default_factory=list)
+    seed: int | None = None
+    random_seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    n: int = 1
+    tools: list[ToolBody] = Field(default_factory=list)
+    tool_choice: Annotated[Literal["auto", "none"], BeforeValidator(_free_choice)] = "auto"
+    top_k: int | None = None
+    min_tokens: int | None = None
+    min_p: float | None = None
+    ignore_eos: bool = False

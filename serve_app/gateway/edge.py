@@ -1,0 +1,64 @@
+"""The outermost layer: request ids, response headers, and the one place where errors are answered.
+
+Plain ASGI, so that streams pass untouched and nothing is buffered.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.errors import ApiError, api_error
+from serve_app.gateway.error_body import error_response
+from serve_app.gateway.fields import Dialect
+from serve_app.gateway.request_ids import new_request_id
+
+MISTRAL_PREFIX = "/mistral"
+_logger = logging.getLogger(__name__)
+
+
+class Edge:
+    def __init__(self, app: ASGIApp, untrained: bool) -> None:
+        self._app = app
+        self._untrained = untrained
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = new_request_id()
+        scope.setdefault("state", {})["request_id"] = request_id
+        answering = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal answering
+            if message["type"] == "http.response.start":
+                answering = True
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["openai-processing-ms"] = str(round(1000 * (time.perf_counter() - started)))
+                if self._untrained:
+                    headers["x-model-untrained"] = "true"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            _logger.info("request %s: the client hung up", request_id)
+        except Exception as error:
+            fault = api_error(error)
+            if fault.status >= 500 and not isinstance(error, ApiError):
+                _logger.exception("request %s failed", request_id)
+            if answering:
+                raise
+            dialect = dialect_of(scope["path"])
+            await error_response(fault, dialect)(scope, receive, send_with_headers)
+
+
+def dialect_of(path: str) -> Dialect:
+    return Dialect.MISTRAL if path.startswith(f"{MISTRAL_PREFIX}/") else Dialect.OPENAI

@@ -1,0 +1,64 @@
+"""Error responses: one body that the ``openai`` and the ``mistralai`` client both parse.
+
+{"error": {message, type, param, code},                     openai
+ "object": "error", message, type, param, code,             mistralai, most statuses
+ "detail": [{loc, msg, type}, …]}                           mistralai, malformed bodies (422)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from serve_app.errors import ApiError, Unauthorized
+from serve_app.gateway.fields import Dialect
+from serve_app.gateway.validation import MalformedBody
+
+
+def error_object(error: ApiError) -> dict[str, Any]:
+    """What both clients look for, inside a body or a stream's last chunk."""
+    message = error.message
+    if error.param and error.param not in message:
+        message = f"{error.param}: {message}"
+    return {"message": message, "type": error.type, "param": error.param, "code": error.code}
+
+
+def error_response(error: ApiError, dialect: Dialect) -> JSONResponse:
+    """Mistral's API answers malformed bodies with 422, OpenAI's with 400."""
+    status = error.status
+    body = _body(error_object(error))
+    if isinstance(error, MalformedBody):
+        body["detail"] = error.faults
+        if dialect is Dialect.MISTRAL:
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
+    return JSONResponse(body, status, headers=_headers(error))
+
+
+def http_error_response(error: HTTPException, route: str) -> JSONResponse:
+    """No such route (404) or method (405), told in the same shape."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        message, code = f"there is no route {route}", "not_found"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        message, code = f"{route} does not take this method", "method_not_allowed"
+    else:
+        message, code = str(error.detail), "http_error"
+    fault = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    return JSONResponse(_body(fault), error.status_code, headers=error.headers)
+
+
+def _body(fault: Mapping[str, Any]) -> dict[str, Any]:
+    return {"error": fault, "object": "error", **fault}
+
+
+def _headers(error: ApiError) -> dict[str, str]:
+    """``x-should-retry`` is for openai's client, which also obeys Retry-After."""
+    headers = {}
+    if error.retry_after_s is not None:
+        headers = {"retry-after": str(error.retry_after_s), "x-should-retry": "true"}
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    return headers

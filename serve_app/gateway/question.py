@@ -1,0 +1,107 @@
+"""From the messages of a body to the conversation that every tier understands, and its pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serve_app.errors import InvalidRequest
+from serve_app.gateway.chat_body import (
+    AssistantMessage,
+    ChatBody,
+    ImagePart,
+    SystemMessage,
+    TextPart,
+    ToolBody,
+    ToolCallBody,
+    ToolMessage,
+)
+from serve_app.gateway.chat_body import Message as MessageBody
+from serve_app.gateway.pictures import picture_bytes
+from shards.conversation import Conversation, Image, Message, Text, Tool, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A conversation, the encoded bytes of its pictures, and where each stood in the body."""
+
+    conversation: Conversation
+    pictures: tuple[bytes, ...]
+    picture_params: tuple[str, ...]
+
+    @property
+    def prefix(self) -> str:
+        """Text of a last assistant message that the answer continues."""
+        last = self.conversation.messages[-1]
+        if not last.prefix:
+            return ""
+        return "".join(part.text for part in last.content if isinstance(part, Text))
+
+
+def question_of(body: ChatBody, max_pictures: int, max_picture_bytes: int) -> Question:
+    """Raises InvalidRequest: too many pictures, a bad picture, or a message that says nothing."""
+    urls = _picture_urls(body.messages)
+    if len(urls) > max_pictures:
+        raise InvalidRequest(
+            f"a request may hold {max_pictures} pictures, not {len(urls)}",
+            param="messages",
+            code="too_many_pictures",
+        )
+    pictures = tuple(picture_bytes(url, param, max_picture_bytes) for param, url in urls)
+    messages, index = [], 0
+    for number, message in enumerate(body.messages):
+        messages.append(_message(message, f"messages[{number}]", index))
+        index += sum(isinstance(part, ImagePart) for part in message.content or ())
+    tools = () if body.tool_choice == "none" else tuple(map(_tool, body.tools))
+    return Question(
+        Conversation(tuple(messages), tools), pictures, tuple(param for param, _ in urls)
+    )
+
+
+def _picture_urls(messages: Sequence[MessageBody]) -> list[tuple[str, str]]:
+    """(param, URL) of every picture, in reading order."""
+    return [
+        (f"messages[{number}].content[{place}].image_url", part.image_url.url)
+        for number, message in enumerate(messages)
+        for place, part in enumerate(message.content or ())
+        if isinstance(part, ImagePart)
+    ]
+
+
+def _message(message: MessageBody, param: str, next_picture: int) -> Message:
+    parts: list[Text | Image] = []
+    for part in message.content or ():
+        if isinstance(part, TextPart):
+            parts.append(Text(part.text))
+        else:
+            parts.append(Image(next_picture))
+            next_picture += 1
+    content = tuple(parts)
+    match message:
+        case SystemMessage():
+            return Message("system", content)
+        case AssistantMessage(tool_calls=calls, prefix=prefix):
+            if message.content is None and not calls:
+                raise InvalidRequest("needs content or tool_calls", param=param)
+            return Message(
+                "assistant", content, tuple(map(_tool_call, calls or ())), prefix=bool(prefix)
+            )
+        case ToolMessage(tool_call_id=call_id, name=name):
+            return Message("tool", content, tool_call_id=call_id, name=name)
+        case _:
+            return Message("user", content)
+
+
+def _tool_call(call: ToolCallBody) -> ToolCall:
+    arguments = call.function.arguments
+    return ToolCall(
+        call.id,
+        call.function.name,
+        arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False),
+    )
+
+
+def _tool(tool: ToolBody) -> Tool:
+    function = tool.function
+    return Tool(function.name, function.description or "", function.parameters or {})

@@ -1,0 +1,182 @@
+"""The application's edge: keys, limits, routes, headers, health."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from uuid import UUID
+
+import httpx2
+import openai
+import pytest
+
+from serve_app.gateway.tiers import Readiness
+from tests.serve_app.gateway.client_cases import QUESTION, Endpoint, image_part, picture, text_part
+from tests.serve_app.gateway.conftest import ALIAS, Gateway
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer sk-wrong", "Basic abc", "Bearer sk-ü"]
+)
+def test_all_wrong_keys_get_one_answer(endpoint: Endpoint, header: str | None) -> None:
+    headers = {} if header is None else {b"Authorization": header.encode()}
+    url = f"{endpoint.url}/v1/chat/completions"
+    answer = httpx2.post(url, content=b"{", headers=headers, verify=False)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["error"]["code"] == "invalid_api_key"
+    message = "missing or unknown API key; send it as 'Authorization: Bearer KEY'"
+    assert answer.json()["message"] == message
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models", "/v1/models/x", "/mistral/v1/models", "/v1/tokenize"]
+)
+def test_every_v1_route_wants_the_key(endpoint: Endpoint, path: str) -> None:
+    method = "POST" if path.endswith("tokenize") else "GET"
+    assert httpx2.request(method, endpoint.url + path, verify=False).status_code == 401
+
+
+def test_without_auth_no_key_is_wanted(serve) -> None:
+    gateway = serve(gateway={"auth": False})
+    assert gateway.endpoint.get("/v1/models").status_code == 200
+
+
+def test_a_declared_body_over_the_limit_is_refused_unread(serve) -> None:
+    gateway = serve(gateway={"max_body_bytes": 2000})
+    with pytest.raises(openai.APIStatusError) as caught:
+        gateway.endpoint.openai().chat.completions.create(
+            model=gateway.endpoint.model, messages=[{"role": "user", "content": "x" * 3000}]
+        )
+    assert caught.value.status_code == 413
+    assert caught.value.code == "payload_too_large"
+
+
+def test_an_undeclared_body_is_counted_while_it_is_read(serve) -> None:
+    gateway = serve(gateway={"max_body_bytes": 2000})
+    chunks = (b"x" * 500 for _ in range(20))
+    answer = gateway.endpoint.post("/v1/chat/completions", chunks)
+    assert answer.status_code == 413
+    assert "2000 bytes" in answer.json()["message"]
+
+
+def test_more_pictures_than_allowed_are_refused_before_work(serve) -> None:
+    gateway = serve(gateway={"max_pictures": 1})
+    content = [image_part(8, 8), image_part(8, 8)]
+    answer = gateway.endpoint.chat(messages=[{"role": "user", "content": content}])
+    assert answer.json()["error"]["code"] == "too_many_pictures"
+    assert gateway.tiers.prepared == []
+
+
+def test_a_picture_that_cannot_be_read_is_named_by_its_place(gateway: Gateway) -> None:
+    broken = "data:image/png;base64," + base64.b64encode(picture(8, 8)[:40]).decode()
+    part = {"type": "image_url", "image_url": broken}
+    content = [image_part(8, 8), text_part("x"), part]
+    error = gateway.endpoint.chat(messages=[{"role": "user", "content": content}]).json()["error"]
+    assert error["param"] == "messages[0].content[2].image_url"
+    assert error["type"] == "invalid_request_error"
+    assert broken[-20:] not in error["message"]
+
+
+def test_a_conversation_that_cannot_be_told_is_refused(endpoint: Endpoint) -> None:
+    result = {"role": "tool", "tool_call_id": "abc", "content": "x"}
+    answer = endpoint.chat(messages=[result])
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith("messages")
+
+
+def test_a_picture_address_is_refused_clearly(endpoint: Endpoint) -> None:
+    part = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
+    answer = endpoint.chat(messages=[{"role": "user", "content": [part]}])
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "messages[0].content[0].image_url"
+    assert "data: URL" in answer.json()["error"]["message"]
+
+
+def test_an_alias_reaches_the_model(gateway: Gateway) -> None:
+    answer = gateway.endpoint.chat(model=ALIAS, max_tokens=1)
+    assert answer.json()["model"] == gateway.endpoint.model
+    assert gateway.endpoint.openai().models.retrieve(ALIAS).id == gateway.endpoint.model
+    card = gateway.endpoint.mistral().models.retrieve(model_id=ALIAS)
+    assert card.max_context_length == 2048
+
+
+def test_an_unknown_model_is_a_404_everywhere(endpoint: Endpoint) -> None:
+    with pytest.raises(openai.NotFoundError):
+        endpoint.openai().models.retrieve("gpt-4o")
+    assert endpoint.chat("/mistral/v1", model="x").status_code == 404
+
+
+def test_unknown_routes_and_methods_speak_the_same_shape(endpoint: Endpoint) -> None:
+    missing = endpoint.post("/v1/embeddings", {})
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+    assert "POST /v1/embeddings" in missing.json()["message"]
+    wrong = endpoint.get("/v1/chat/completions")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "POST"
+    assert UUID(wrong.headers["x-request-id"]).version == 7
+
+
+def test_the_context_limit_holds_for_answers_of_many_choices(endpoint: Endpoint) -> None:
+    error = endpoint.chat(n=99).json()["error"]
+    assert error["param"] == "n"
+
+
+def test_an_untrained_model_says_so_everywhere(serve) -> None:
+    gateway = serve(model={"untrained": True})
+    answer = gateway.endpoint.chat(max_tokens=1)
+    assert answer.headers["x-model-untrained"] == "true"
+    assert gateway.endpoint.openai().models.list().data[0].untrained
+
+
+def test_a_trained_model_says_nothing_of_it(endpoint: Endpoint) -> None:
+    assert "x-model-untrained" not in endpoint.chat(max_tokens=1).headers
+    assert not hasattr(endpoint.openai().models.list().data[0], "untrained")
+
+
+def test_a_bug_of_ours_tells_the_caller_only_where_to_look(gateway: Gateway, caplog) -> None:
+    gateway.tiers.prepare_error = ZeroDivisionError("secret internals")
+    with caplog.at_level(logging.ERROR):
+        answer = gateway.endpoint.chat()
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"] in caplog.text
+
+
+def test_request_ids_sort_by_time_and_reach_the_engine(gateway: Gateway) -> None:
+    ids = [gateway.endpoint.chat(max_tokens=1).headers["x-request-id"] for _ in range(3)]
+    assert ids == sorted(ids)
+    assert [request.request_id for request in gateway.tiers.requests] == ids
+
+
+def test_health_needs_no_key_and_readiness_gives_reasons(gateway: Gateway) -> None:
+    assert gateway.endpoint.get("/healthz").json() == {"status": "ok"}
+    assert gateway.endpoint.get("/readyz").json() == {"ready": True, "reasons": []}
+    gateway.tiers.readiness_answer = Readiness(False, ("decoder group 1: no token for 40 s",))
+    answer = gateway.endpoint.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == ["decoder group 1: no token for 40 s"]
+    assert answer.headers["retry-after"]
+
+
+def test_openapi_describes_the_body_and_no_page_loads_scripts(endpoint: Endpoint) -> None:
+    schema = endpoint.get("/openapi.json").json()
+    post = schema["paths"]["/v1/chat/completions"]["post"]
+    body = post["requestBody"]["content"]["application/json"]["schema"]
+    assert "messages" in body["properties"]
+    assert post["security"]
+    for page in ("/docs", "/redoc"):
+        assert endpoint.get(page).status_code == 404
+
+
+def test_tokenize_generates_nothing(gateway: Gateway) -> None:
+    body = {"model": gateway.endpoint.model, "messages": QUESTION}
+    quote = gateway.endpoint.post("/v1/tokenize", body).json()
+    assert quote["prompt_tokens"] > 0
+    assert gateway.tiers.requests == []
+
+
+def test_tokenize_refuses_what_chat_would_refuse(endpoint: Endpoint) -> None:
+    body = {"model": endpoint.model, "messages": QUESTION, "max_tokens": 10**6}
+    error = endpoint.post("/v1/tokenize", body).json()["error"]
+    assert error["code"] == "context_length_exceeded"
