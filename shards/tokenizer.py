@@ -71,7 +71,7 @@ class Tokenizer:
         """Raises ModelConfigError: ``file`` is no tokenizer of a model that sees."""
         try:
             self._mistral: _Mistral = MistralTokenizer.from_file(file, ValidationMode.serving)
-        except (MistralCommonException, ValueError, KeyError, OSError, RuntimeError) as error:
+        except (*_REFUSALS, AssertionError, KeyError, OSError, RuntimeError) as error:
             raise ModelConfigError(f"{file} is no readable tokenizer: {error}") from error
         instruct = self._mistral.instruct_tokenizer
         encoder = instruct.image_encoder
