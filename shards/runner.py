@@ -121,8 +121,15 @@ class ModelRunner:
         """Forget a picture; unknown keys are fine."""
         self._pictures.pop(key, None)
 
+    @torch.inference_mode()
     def run(self, plan: StepPlan) -> Sequence[TokenLogprob]:
-        """Compute a step and draw the tokens that it asks for, the same on every rank."""
+        """Compute a step and draw the tokens that it asks for, the same on every rank.
+
+        Raises:
+            RequestError: pictures and [IMG] tokens do not agree; before anything is computed, so
+                on every rank alike.
+            GroupError: a peer died or did not answer in time.
+        """
         specs = [sequence.sample for sequence in plan.sequences if sequence.sample is not None]
         logits = self.logits(plan)
         return sample(logits, specs, self.vocab_start, self.place.comm) if specs else []
@@ -130,16 +137,15 @@ class ModelRunner:
     @torch.inference_mode()
     def logits(self, plan: StepPlan) -> Tensor:
         """This rank's float32 logits [S, vocabulary / ranks] of the S sequences with a sample."""
-        sequences = plan.sequences
-        token_ids = torch.tensor(
-            [token for sequence in sequences for token in sequence.token_ids],
-            device=self.place.device,
-        )
-        layout = StepLayout.of(sequences, self.block_size, self.place.device)
+        sequences, device = plan.sequences, self.place.device
+        # Laid out on the host, then sent: the device is never waited for.
+        token_ids = torch.tensor([token for step in sequences for token in step.token_ids])
         patch_rows = torch.nonzero(token_ids == self.config.image_token_id).squeeze(-1)
-        hidden = self.model.embed(token_ids, patch_rows, self._features(sequences, len(patch_rows)))
+        features = self._features(sequences, len(patch_rows))
+        layout = StepLayout.of(sequences, self.block_size, device)
+        hidden = self.model.embed(token_ids.to(device), patch_rows.to(device), features)
         hidden = self.model(hidden, layout, self._caches)
-        return self.model.head(hidden[self._sampled_rows(sequences)])
+        return self.model.head(hidden[_sampled_rows(sequences).to(device)])
 
     @property
     def vocab_start(self) -> int:
@@ -158,11 +164,13 @@ class ModelRunner:
 
     def _features(self, sequences: Sequence[SequenceStep], count: int) -> Tensor | None:
         """Feature rows of the step's [IMG] positions [count, vision hidden]; None without any."""
-        rows = [
-            self._pictures[picture.key][picture.start : picture.stop]
-            for sequence in sequences
-            for picture in sequence.pictures
-        ]
+        wanted = [picture for sequence in sequences for picture in sequence.pictures]
+        for key in (picture.key for picture in wanted):
+            if key not in self._pictures:
+                raise RequestError(
+                    "pictures", f"picture {key.index} of {key.request_id} is not held"
+                )
+        rows = [self._pictures[picture.key][picture.start : picture.stop] for picture in wanted]
         given = sum(map(len, rows))
         if given != count:
             raise RequestError(
@@ -170,11 +178,12 @@ class ModelRunner:
             )
         return torch.cat(rows) if rows else None
 
-    def _sampled_rows(self, sequences: Sequence[SequenceStep]) -> Tensor:
-        """The last row of each sequence that has a sample: [S]."""
-        rows, stop = [], 0
-        for sequence in sequences:
-            stop += len(sequence.token_ids)
-            if sequence.sample is not None:
-                rows.append(stop - 1)
-        return torch.tensor(rows, dtype=torch.int64, device=self.place.device)
+
+def _sampled_rows(sequences: Sequence[SequenceStep]) -> Tensor:
+    """The last row of each sequence that has a sample: [S]."""
+    rows, stop = [], 0
+    for sequence in sequences:
+        stop += len(sequence.token_ids)
+        if sequence.sample is not None:
+            rows.append(stop - 1)
+    return torch.tensor(rows, dtype=torch.int64)

@@ -136,7 +136,7 @@ class VisionEncoder(nn.Module):
                 "patches",
                 f"{len(grids)} pictures need an array of {expected}, not {tuple(patches.shape)}",
             )
-        features: Tensor = self(
-            torch.as_tensor(patches).to(self.place.device, self.place.dtype), grids
-        )
+        # Arrays are copied: those from an object store are read-only, which torch warns of.
+        packed = patches if isinstance(patches, Tensor) else torch.tensor(patches)
+        features: Tensor = self(packed.to(self.place.device, self.place.dtype), grids)
         return features

@@ -28,8 +28,13 @@ class LoadingCost:
     reader_read: int
 
 
-def measure_loading(comm: Communicator, folder: Path) -> LoadingCost:
-    """Load this rank's share in float32; memory above what the process had before."""
+def measure_loading(comm: Communicator, folders: dict[str, Path]) -> dict[str, LoadingCost]:
+    """Load this rank's share of each checkpoint, one after the other."""
+    return {name: _measure(comm, folder) for name, folder in folders.items()}
+
+
+def _measure(comm: Communicator, folder: Path) -> LoadingCost:
+    """Load in float32; memory above what the process had before."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     memory, read = _proc("status", "VmRSS") * 1024, _proc("io", "rchar")
     runner = ModelRunner.load(

@@ -15,7 +15,7 @@ from shards.comm import Communicator, ProcessGroup, SingleRank
 
 P = ParamSpec("P")
 T = TypeVar("T")
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
 
 
 def on_ranks(
@@ -24,7 +24,12 @@ def on_ranks(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> list[T]:
-    """``function(comm, *args)`` on each of ``size`` ranks; what each returned, by rank."""
+    """``function(comm, *args)`` on each of ``size`` ranks; what each returned, by rank.
+
+    A group of one runs right here.
+    """
+    if size == 1:
+        return [function(SingleRank(), *args, **kwargs)]
     with tempfile.TemporaryDirectory() as folder:
         rendezvous = f"file://{Path(folder) / 'rendezvous'}"
         spawn = multiprocessing.get_context("spawn")
@@ -45,9 +50,7 @@ def _on_rank(
     kwargs: dict[str, Any],
 ) -> T:
     torch.set_num_threads(1)
-    comm: Communicator = SingleRank()
-    if size > 1:
-        comm = ProcessGroup(rank, size, rendezvous, "gloo", torch.device("cpu"), TIMEOUT_S)
+    comm = ProcessGroup(rank, size, rendezvous, "gloo", torch.device("cpu"), TIMEOUT_S)
     try:
         return function(comm, *args, **kwargs)
     finally:

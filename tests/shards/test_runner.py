@@ -1,0 +1,231 @@
+"""One rank's model: however a prompt is cut, batched or paged, its logits are the same."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from shards.comm import Reduction, SingleRank
+from shards.errors import PlanError, RequestError
+from shards.runner import ModelRunner
+from shards.step import PictureKey, PictureRows, StepPlan
+from shards.vision_model import VisionEncoder
+from tests.shards.reference import FAMILIES, save_mistral
+from tests.shards.sequences import (
+    DrivenSequence,
+    draw,
+    generate,
+    scattered_blocks,
+    whole_logits,
+)
+
+CPU = torch.device("cpu")
+FAMILY = FAMILIES["12b"]
+PROMPTS = FAMILY.prompts()
+THREE = PROMPTS["three pictures"]
+TOKEN_BYTES = 2 * 3 * 4 * 16 * 4  # keys and values, layers, kv heads, head_dim, float32
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_mistral(FAMILY.model(), tmp_path_factory.mktemp("checkpoint") / "model")
+
+
+@pytest.fixture(scope="module")
+def features(folder):
+    encoder = VisionEncoder.load(folder, device=CPU, dtype="float32")
+    return {
+        title: encoder.encode(prompt.patches(), prompt.grids).numpy() if prompt.grids else None
+        for title, prompt in PROMPTS.items()
+    }
+
+
+@pytest.fixture
+def load(folder):
+    torch.set_num_threads(1)
+
+    def load(block_size: int = 8, cache_bytes: int = 2**20) -> ModelRunner:
+        return ModelRunner.load(
+            folder,
+            SingleRank(),
+            device=CPU,
+            dtype="float32",
+            block_size=block_size,
+            kv_cache_bytes=cache_bytes,
+        )
+
+    return load
+
+
+@pytest.fixture
+def drive(features):
+    """A prompt on its way through a runner, in blocks out of order."""
+
+    def drive(runner: ModelRunner, title: str, blocks: list[int] | None = None) -> DrivenSequence:
+        own = scattered_blocks(runner, 1)[0] if blocks is None else blocks
+        return DrivenSequence(runner, title, PROMPTS[title], features[title], own)
+
+    return drive
+
+
+def assert_same(logits, expected):
+    torch.testing.assert_close(logits, expected, rtol=0, atol=2e-5)
+
+
+def test_incremental_decode_equals_full_prefill(load, drive):
+    runner = load()
+    sequence = drive(runner, "three pictures")
+    ((tokens, logits),) = generate(runner, [sequence], 6)
+    for known in range(6):
+        again = drive(runner, "three pictures")
+        again.tokens += tokens[:known]
+        assert_same(draw(runner, [again])[0], logits[known])
+
+
+# Prompt: 79 tokens; pictures begin at 4, 31 and 50, so most of these cut one in the middle.
+@pytest.mark.parametrize("chunk", [1, 7, 16, 40, 78])
+def test_any_chunking_equals_the_whole(load, drive, chunk):
+    runner = load()
+    expected = draw(runner, [drive(runner, "three pictures")])
+    sequence = drive(runner, "three pictures")
+    while len(sequence.tokens) - sequence.computed > chunk:
+        nothing = whole_logits(runner, StepPlan((sequence.step(chunk),)))
+        assert len(nothing) == 0
+    assert_same(draw(runner, [sequence]), expected)
+
+
+def test_batched_equals_alone(load, drive):
+    runner = load()
+    alone = {title: generate(runner, [drive(runner, title)], 5)[0] for title in PROMPTS}
+    blocks = scattered_blocks(runner, len(PROMPTS))
+    together = [drive(runner, title, own) for title, own in zip(PROMPTS, blocks, strict=True)]
+    # They enter one after the other, so that some decode while others prefill in chunks.
+    generate(runner, together[:1], 1)
+    first_chunk = together[2].step(33)
+    logits = whole_logits(runner, StepPlan((together[0].step(), first_chunk, together[1].step())))
+    assert_same(logits[0], alone["text"][1][1])
+    assert_same(logits[1], alone["one picture"][1][0])
+    together[0].tokens.append(alone["text"][0][1])
+    together[1].tokens.append(alone["one picture"][0][0])
+    done = {"text": 2, "one picture": 1, "three pictures": 0, "second turn": 0}
+    for (title, drawn), sequence_logits in zip(
+        done.items(), generate(runner, together, 3), strict=True
+    ):
+        tokens, logits = sequence_logits
+        assert tokens == alone[title][0][drawn : drawn + 3]
+        assert_same(logits, alone[title][1][drawn : drawn + 3])
+
+
+def test_paged_equals_contiguous(load, drive):
+    paged, contiguous = load(block_size=4), load(block_size=256)
+    expected = generate(contiguous, [drive(contiguous, "second turn", [0])], 6)[0]
+    tokens, logits = generate(paged, [drive(paged, "second turn")], 6)[0]
+    assert tokens == expected[0]
+    assert_same(logits, expected[1])
+
+
+def test_pictures_change_the_answer(load, drive, features):
+    runner = load()
+    expected = draw(runner, [drive(runner, "one picture")])
+    other = DrivenSequence(
+        runner,
+        "other",
+        PROMPTS["one picture"],
+        features["one picture"][::-1].copy(),
+        scattered_blocks(runner, 1)[0],
+    )
+    assert (draw(runner, [other]) - expected).abs().max() > 0.1
+
+
+def test_run_draws_for_the_sequences_that_ask(load, drive):
+    runner = load()
+    blocks = scattered_blocks(runner, 3)
+    likeliest = [
+        draw(runner, [drive(runner, title)]).index_fill(-1, torch.tensor([10]), -torch.inf)
+        for title in ("text", "one picture")
+    ]
+    steps = (
+        drive(runner, "text", blocks[0]).step(),
+        drive(runner, "second turn", blocks[1]).step(9),
+        drive(runner, "one picture", blocks[2]).step(),
+    )
+    drawn = runner.run(StepPlan(steps))
+    assert [token.token_id for token in drawn] == [int(row.argmax()) for row in likeliest]
+    assert all(math.isnan(token.logprob) for token in drawn)
+    assert list(runner.run(StepPlan((replace(steps[0], sample=None),)))) == []
+
+
+def test_features_travel_as_bits_of_bfloat16(load, drive, features):
+    runner = load()
+    rounded = torch.from_numpy(features["one picture"]).bfloat16()
+    prompt, blocks = PROMPTS["one picture"], scattered_blocks(runner, 1)[0]
+    as_float = DrivenSequence(runner, "float", prompt, rounded.float().numpy(), blocks)
+    expected = draw(runner, [as_float])
+    bits = rounded.view(torch.uint16).numpy()
+    assert_same(draw(runner, [DrivenSequence(runner, "bits", prompt, bits, blocks)]), expected)
+
+
+def test_a_picture_may_be_changed_by_its_owner_once_it_is_added(load, features):
+    runner = load()
+    mine = features["one picture"].copy()
+    blocks = scattered_blocks(runner, 1)[0]
+    first = DrivenSequence(runner, "b", PROMPTS["one picture"], mine, blocks)
+    mine[:] = 0
+    expected = DrivenSequence(runner, "c", PROMPTS["one picture"], features["one picture"], blocks)
+    assert_same(draw(runner, [first]), draw(runner, [expected]))
+
+
+def test_the_cache_is_as_many_whole_blocks_as_fit(load):
+    runner = load(block_size=4, cache_bytes=4 * TOKEN_BYTES * 5 + 1)
+    assert runner.kv_bytes_per_token == TOKEN_BYTES
+    assert (runner.num_blocks, runner.block_size) == (5, 4)
+    with pytest.raises(PlanError, match="hold no block"):
+        load(block_size=4, cache_bytes=4 * TOKEN_BYTES - 1)
+
+
+def test_features_and_placeholders_must_agree(load, drive):
+    runner = load()
+    step = drive(runner, "one picture").step()
+    fewer = replace(step, pictures=(PictureRows(PictureKey("one picture", 0), 0, 14),))
+    with pytest.raises(RequestError, match=r"15 \[IMG\] tokens in the step, but 14 feature rows"):
+        runner.run(StepPlan((fewer,)))
+
+
+@pytest.mark.parametrize("shape", [(15, 127), (15,)])
+def test_features_of_another_encoder_are_refused(load, shape):
+    with pytest.raises(RequestError, match=r"features must be \[patches, 128\]"):
+        load().add_picture(PictureKey("a", 0), np.zeros(shape, np.float32))
+
+
+def test_a_dropped_picture_is_gone(load, drive):
+    runner = load()
+    step = drive(runner, "one picture").step()
+    runner.drop_picture(PictureKey("one picture", 0))
+    runner.drop_picture(PictureKey("one picture", 0))
+    with pytest.raises(RequestError, match=r"picture 0 of one picture is not held"):
+        runner.run(StepPlan((step,)))
+
+
+class CountingRank(SingleRank):
+    """Counts the all-reduces of tensors of hidden width."""
+
+    count = 0
+
+    def all_reduce(self, tensor: Tensor, op: Reduction = "sum") -> Tensor:
+        self.count += tensor.dim() == 2
+        return tensor
+
+
+@pytest.mark.parametrize(("title", "expected"), [("text", 1 + 3 * 2), ("one picture", 2 + 3 * 2)])
+def test_two_all_reduces_per_layer_and_one_per_embedding_and_projection(
+    folder, drive, title, expected
+):
+    comm = CountingRank()
+    runner = ModelRunner.load(
+        folder, comm, device=CPU, dtype="float32", block_size=8, kv_cache_bytes=2**20
+    )
+    runner.logits(StepPlan((drive(runner, title).step(),)))
+    assert comm.count == expected
