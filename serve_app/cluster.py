@@ -24,7 +24,8 @@ import psutil
 from serve_app.config import Config
 
 APPLICATION = "pixtral"
-STOP_TIMEOUT_S = 15.0
+# Ray's daemons end within a second or two of being asked, or not at all.
+STOP_TIMEOUT_S = 4.0
 
 # Chosen by measurement (ops/bench/serve_hop.py): user code and router share one event loop, logs
 # are buffered. Serve's gRPC transport stays off, as references must travel by Ray (see
@@ -35,6 +36,13 @@ SERVE_SETTINGS = {
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "100",
     "RAY_SERVE_LOG_TO_STDERR": "0",
 }
+
+
+READ_AT_IMPORT = (
+    "RAY_AUTH_MODE",
+    "RAY_AUTH_TOKEN_PATH",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
+)
 
 
 class ClusterError(Exception):
@@ -128,18 +136,25 @@ def deploy(config: Config, state: Path) -> None:
     """
     with connected(config, state):
         from ray import serve
-        from ray.serve.config import HTTPOptions, ProxyLocation
 
         from serve_app.app import build
 
-        serve.start(
-            proxy_location=ProxyLocation.HeadOnly,
-            http_options=HTTPOptions(host=config.gateway.host, port=config.gateway.port),
-        )
+        start_edge(config)
         try:
             serve.run(build(config), name=APPLICATION, route_prefix="/")
         except RuntimeError as error:
             raise ClusterError(_first_reason(error)) from error
+
+
+def start_edge(config: Config) -> None:
+    """Start Serve's own proxy, on the gateway's host and port only."""
+    from ray import serve
+    from ray.serve.config import HTTPOptions, ProxyLocation
+
+    serve.start(
+        proxy_location=ProxyLocation.HeadOnly,
+        http_options=HTTPOptions(host=config.gateway.host, port=config.gateway.port),
+    )
 
 
 def status(config: Config, state: Path) -> ClusterStatus:
@@ -196,16 +211,21 @@ def connected(config: Config, state: Path) -> Iterator[None]:
     """This process as a driver of the system; calls inside another ``connected`` share its
     connection.
 
+    Ray reads its environment when it is imported and keeps its token for the life of the process,
+    so a process can be the driver of one system only, and must not import Ray before this.
+
     Raises:
         ClusterError: Ray does not answer.
     """
-    os.environ.update(environment(config, state))
+    wanted = environment(config, state)
+    if "ray" in sys.modules and any(os.environ.get(key) != wanted[key] for key in READ_AT_IMPORT):
+        raise RuntimeError("Ray was imported before its environment was set")
+    os.environ.update(wanted)
     import ray
 
     if ray.is_initialized():
         yield
         return
-
     try:
         ray.init(
             address=os.environ["RAY_ADDRESS"],

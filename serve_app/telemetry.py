@@ -102,5 +102,6 @@ def _keys(tags: dict[str, str] | None) -> Sequence[str]:
 
 def _tagged(metric: Any, tags: dict[str, str] | None) -> Any:
     if tags:
-        metric.set_default_tags(tags)
+        # Copied: Serve adds its own tags to the dict it is given.
+        metric.set_default_tags(dict(tags))
     return metric

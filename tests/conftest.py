@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -17,6 +18,11 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     RAY_USAGE_STATS_ENABLED="0",
     DO_NOT_TRACK="1",
+    # Ray keeps these for the life of the process that imports it: the one system that the cluster
+    # tests drive has its state here (see serve_app.cluster.connected).
+    RAY_AUTH_MODE="token",
+    RAY_AUTH_TOKEN_PATH=str(Path(tempfile.mkdtemp(prefix="pixtral-tests-")) / "ray-token"),
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
 )
 
 pytest_plugins = ["pytester"]

@@ -69,7 +69,7 @@ class DecoderGroup:
         self._lost: BaseException | None = None
         reports = await asyncio.gather(*(rank.load.remote() for rank in self._ranks))
         self._rank_pids = tuple(report.pid for report in reports)
-        self._stats: EngineStats = await self._ranks[0].stats.remote()
+        self._stats: EngineStats | None = None
         self._watchers = [
             asyncio.create_task(self._watch(watched))
             for watched in (self._pump(), *(_follow(rank) for rank in self._ranks[1:]))
@@ -103,6 +103,7 @@ class DecoderGroup:
     async def pulse(self) -> Pulse:
         if self._lost is not None:
             raise self._lost
+        assert self._stats is not None
         last_token_at = self._stats.last_token_at
         return Pulse(
             self.group,
@@ -164,7 +165,7 @@ class DecoderGroup:
 
     async def _first_token(self) -> None:
         """Ready means that a token came out, so wait for the engine's first canary."""
-        while self._stats.generated_tokens_total == 0:
+        while self._stats is None:
             if self._lost is not None:
                 raise self._lost
             await asyncio.sleep(0.02)

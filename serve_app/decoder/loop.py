@@ -60,6 +60,7 @@ class EngineLoop:
         self._inbox: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._ended = threading.Event()
+        self._reason = "the engine has stopped"
 
     def start(self) -> None:
         self._thread.start()
@@ -95,6 +96,7 @@ class EngineLoop:
                 if self._engine.has_work:
                     self._emit(self._engine.step())
         except Exception as error:
+            self._reason = f"the engine has stopped: {error}"
             self._ended.set()
             self._failed(error)
         finally:
@@ -129,7 +131,7 @@ class EngineLoop:
             except queue.Empty:
                 return
             if task is not None:
-                task.future.set_exception(GroupError("the engine has stopped"))
+                task.future.set_exception(GroupError(self._reason))
 
 
 @dataclass(frozen=True, slots=True)

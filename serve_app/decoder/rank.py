@@ -83,6 +83,8 @@ class Rank:
         """
         from shards.lockstep import follow
 
+        assert self._runner is not None
+        assert self._comm is not None
         await asyncio.to_thread(follow, self._runner, self._comm)
 
     async def submit(self, job: Generate) -> None:
@@ -99,9 +101,6 @@ class Rank:
     async def abort(self, request_id: str) -> tuple[Delta, ...]:
         """End a request within a step; its final deltas carry the counts."""
         return await asyncio.wrap_future(self._engine_loop().abort(request_id))
-
-    async def stats(self) -> EngineStats:
-        return await asyncio.wrap_future(self._engine_loop().stats())
 
     async def emissions(self) -> AsyncGenerator[Emission, None]:
         """Everything the engine emits, coalesced while the replica is busy; one call per group.

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def system(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(model: Path) -> Iterator[System]:
     """One system for all cluster tests; a test that hurts it waits until it is whole again."""
-    state = tmp_path_factory.mktemp("state")
+    state = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent
     fast = {"min_replicas": 1, "upscale_delay_s": 0.5, "downscale_delay_s": 2.0}
     config = make_config(
         model,

@@ -1,0 +1,34 @@
+"""``python -m ops.bench [serve-hop|decode]``: measure, print a table, exit."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import typer
+
+app = typer.Typer(help="Measure the system on this machine. Nothing else should be running.")
+
+
+@app.command("serve-hop")
+def serve_hop() -> None:
+    """What Ray Serve costs a request under different settings (about two minutes)."""
+    from ops.bench import serve_hop as bench
+
+    _table(bench.run())
+
+
+def _table(rows: list[Any]) -> None:
+    names = [field.name for field in fields(rows[0])]
+    print("| " + " | ".join(name.replace("_", " ") for name in names) + " |")
+    print("|" + "---|" * len(names))
+    for row in rows:
+        print("| " + " | ".join(_cell(getattr(row, name)) for name in names) + " |")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    app()
