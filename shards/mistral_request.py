@@ -166,7 +166,6 @@ def _tool(index: int, tool: Tool) -> MistralTool:
             name=tool.name,
             description=tool.description,
             parameters=dict(tool.parameters),
-            strict=tool.strict,
         )
     )
 
