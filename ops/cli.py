@@ -23,7 +23,7 @@ from ops.edge import Endpoints, get_json, health
 from ops.launch import UNTRAINED, Launcher, hold
 from ops.overview import Overview
 from ops.problem import Problem
-from ops.progress import Progress
+from ops.progress import Progress, quiet_serve
 from ops.settings import Options, resolve
 from ops.state import State
 from serve_app import cluster
@@ -76,9 +76,10 @@ def up(
     Example: pixtral up --model ~/models/Pixtral-12B-2409 --tp 2 --detach
     """
     options = Options(config, model, port, tp, auth=False if no_auth else None)
-    with _one_line_errors(), _terminated_is_interrupted():
+    with _one_line_errors():
         launcher = _launcher()
-        started = launcher.up(options)
+        with _terminated_is_interrupted():
+            started = launcher.up(options)
         if json_:
             typer.echo(summary.as_json(started))
         else:
@@ -87,10 +88,12 @@ def up(
         if detach or started.already:
             return
         typer.echo("\nCtrl-C stops it.", err=True)
-        try:
-            hold(launcher.state)
-        finally:
-            launcher.down()
+        # Once more, as Ray has put its own handler in place of ours.
+        with _terminated_is_interrupted():
+            try:
+                hold(launcher.state)
+            finally:
+                launcher.down()
 
 
 @app.command()
@@ -119,11 +122,9 @@ def status(json_: JsonOption = False) -> None:
         running = state.running()
         if running is None:
             raise Problem("nothing is running; start it with `pixtral up`")
-        overview = Overview(
-            running,
-            cluster.status(running.config, state.folder),
-            health(Endpoints.of(running.config)),
-        )
+        with quiet_serve():
+            reported = cluster.status(running.config, state.folder)
+        overview = Overview(running, reported, health(Endpoints.of(running.config)))
         typer.echo(json.dumps(overview.as_dict(), indent=2) if json_ else overview.as_text())
         if not overview.ready:
             raise typer.Exit(1)

@@ -17,7 +17,7 @@ from ops.licence import licence
 from ops.memory import available_bytes, host_need, size, value_bytes
 from ops.preflight import check_memory, check_model, check_ports, check_ranks
 from ops.problem import Problem
-from ops.progress import Progress
+from ops.progress import Progress, quiet_serve
 from ops.settings import Options, resolve
 from ops.state import Running, State
 from serve_app.config import Config
@@ -132,7 +132,8 @@ class Launcher:
             self.cluster.start(config, self.state.folder)
             step.outcome = "started, every call needs its token"
         with self.progress.step("tiers", "starting and loading weights") as step:
-            self.cluster.deploy(config, self.state.folder)
+            with quiet_serve():
+                self.cluster.deploy(config, self.state.folder)
             step.outcome = "gateway, preprocessing, vision and decoder run"
 
     def _start_again(self, config: Config) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,3 +49,18 @@ class Progress:
     def note(self, text: str) -> None:
         """Something the reader should know, between the steps."""
         self._console.print(f"[yellow]![/yellow] {escape(text)}")
+
+
+@contextmanager
+def quiet_serve() -> Iterator[None]:
+    """Keep Ray Serve's own chatter, which has no setting for a driver, out of what people read."""
+
+    def matters(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+    logger = logging.getLogger("ray.serve")
+    logger.addFilter(matters)
+    try:
+        yield
+    finally:
+        logger.removeFilter(matters)

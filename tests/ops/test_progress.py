@@ -1,9 +1,10 @@
 import io
+import logging
 
 import pytest
 from rich.console import Console
 
-from ops.progress import Progress
+from ops.progress import Progress, quiet_serve
 
 
 def shown(terminal):
@@ -33,3 +34,13 @@ def test_a_step_that_fails_is_not_ticked_off():
     with pytest.raises(KeyError), Progress(Console(file=out)).step("tiers", "starting"):
         raise KeyError
     assert "✓" not in out.getvalue()
+
+
+def test_serves_chatter_is_kept_out_only_while_asked(caplog):
+    logger = logging.getLogger("ray.serve")
+    caplog.set_level(logging.INFO, logger="ray.serve")
+    with quiet_serve():
+        logger.info("chatter")
+        logger.warning("matters")
+    logger.info("again")
+    assert [record.message for record in caplog.records] == ["matters", "again"]
