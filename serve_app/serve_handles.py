@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import ray
 from ray.exceptions import (
@@ -96,7 +96,7 @@ class ServeTiers:
                         "the model's group was lost while answering; the answer is incomplete"
                     ) from error
                 if attempt == ATTEMPTS or not tier_lost(error):
-                    raise _refusal(error) from error
+                    _refuse(error)
                 self._metrics.retries.inc()
             await asyncio.sleep(RETRY_DELAY_S * attempt)
             if prompt.patches and prompt.source is not None:
@@ -152,21 +152,25 @@ class ServeTiers:
                 return await call()
             except Exception as error:
                 if not tier_lost(error):
-                    raise _refusal(error) from error
+                    _refuse(error)
                 self._metrics.retries.inc()
             await asyncio.sleep(RETRY_DELAY_S * attempt)
         try:
             return await call()
         except Exception as error:
-            raise _refusal(error) from error
+            _refuse(error)
 
 
-def _refusal(error: BaseException) -> ApiError:
+def _refuse(error: Exception) -> NoReturn:
+    """Raise what the caller is told of a tier's error."""
     cause = unwrap(error)
+    if isinstance(cause, ApiError):
+        # Its wrapping names it as its cause; naming the wrapping as its own would close a circle.
+        raise cause from None
     full = (BackPressureError, DeploymentUnavailableError, QueueFullError)
     if isinstance(cause, full) or tier_lost(cause):
-        return Overloaded("no replica can take the request right now; try again shortly")
-    return api_error(cause)
+        raise Overloaded("no replica can take the request right now; try again shortly") from error
+    raise api_error(cause) from error
 
 
 def put_array(array: Any) -> ray.ObjectRef:

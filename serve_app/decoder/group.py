@@ -93,7 +93,8 @@ class DecoderGroup:
                 running -= sum(delta.finish_reason is not None for delta in deltas)
                 yield deltas
         except ray.exceptions.RayError as error:
-            raise unwrap(error) from error
+            # Serve wraps it again; without the first wrapping, which names it as its cause.
+            raise unwrap(error) from None
         finally:
             self._streams.close(request_id)
             if running and self._lost is None:

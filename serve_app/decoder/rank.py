@@ -23,10 +23,10 @@ from shards.request import Delta
 
 if TYPE_CHECKING:
     import torch
-    from shards.runner import ModelRunner
 
     from shards.comm import Communicator
     from shards.engine import EngineStats
+    from shards.runner import ModelRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,9 @@ class Rank:
 
     def _load(self) -> RankReport:
         import torch
-        from shards.runner import ModelRunner
 
         from shards.comm import ProcessGroup, SingleRank
+        from shards.runner import ModelRunner
 
         started = time.monotonic()
         spec, decoder = self._spec, self._spec.decoder
@@ -150,10 +150,9 @@ class Rank:
         )
 
     def _start_engine(self, main: asyncio.AbstractEventLoop) -> None:
+        from shards.engine import Engine
         from shards.lockstep import Leader
         from shards.tokenizer import Tokenizer
-
-        from shards.engine import Engine
 
         assert self._runner is not None
         assert self._comm is not None

@@ -6,8 +6,6 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from shards.tokenizer import Tokenizer
-
 from serve_app.config import Config
 from serve_app.errors import ApiError
 from serve_app.messages import Patches, PrepareRequest, Prompt
@@ -15,6 +13,7 @@ from serve_app.preprocess.prepare import Preparer
 from serve_app.serve_handles import put_array
 from serve_app.telemetry import PreprocessMetrics
 from shards.errors import RequestError
+from shards.tokenizer import Tokenizer
 
 
 class Preprocess:
@@ -40,6 +39,7 @@ class Preprocess:
         started = time.perf_counter()
         prepared = self._preparer.prepare(request)
         patches = tuple(Patches(picture, put_array(array)) for picture, array in prepared.pictures)
-        self._metrics.pictures.inc(len(patches))
+        if patches:
+            self._metrics.pictures.inc(len(patches))
         self._metrics.seconds.observe(time.perf_counter() - started)
         return Prompt(prepared.token_ids, prepared.text_tokens, prepared.image_tokens, patches)
