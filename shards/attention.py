@@ -45,18 +45,22 @@ class PagedCache:
         self.keys.flatten(0, 1)[slots] = keys
         self.values.flatten(0, 1)[slots] = values
 
-    def read(self, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [*slots, K, D] at ``slots``."""
-        return self.keys.flatten(0, 1)[slots], self.values.flatten(0, 1)[slots]
+    def read(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of whole ``blocks`` [B], one after the other: [B * block_size, K, D]."""
+        return (
+            self.keys.index_select(0, blocks).flatten(0, 1),
+            self.values.index_select(0, blocks).flatten(0, 1),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A sequence that computes several tokens: step rows [first, last), all its slots so far."""
+    """A sequence that computes several tokens: step rows [first, last), its last of ``length``."""
 
     first: int
     last: int
-    slots: Tensor
+    length: int
+    blocks: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +71,15 @@ class StepLayout:
         positions: [T] in the sequence.
         slots: [T] where each token's key and value go.
         decode_rows: [N] step rows of sequences that compute one token.
-        decode_slots: [N, L] their slots so far, padded to the longest.
-        decode_mask: [N, L] true where a slot is the sequence's own.
+        decode_blocks: [N, B] their blocks, padded to the longest.
+        decode_mask: [N, B * block_size] true where a token of the sequence stands.
         chunks: the other sequences.
     """
 
     positions: Tensor
     slots: Tensor
     decode_rows: Tensor
-    decode_slots: Tensor
+    decode_blocks: Tensor
     decode_mask: Tensor
     chunks: tuple[Chunk, ...]
 
@@ -87,33 +91,37 @@ class StepLayout:
         offsets = torch.arange(block_size)
         positions, new_slots, chunks = [], [], []
         decode_rows: list[int] = []
-        decode_slots: list[Tensor] = []
+        decode_blocks: list[Tensor] = []
+        decode_lengths: list[int] = []
         row = 0
         for sequence in sequences:
             count = len(sequence.token_ids)
             stop = sequence.start + count
-            blocks = torch.tensor(sequence.block_table, dtype=torch.int64)
-            slots = (blocks.unsqueeze(1) * block_size + offsets).flatten()[:stop]
+            # A table may already hold blocks for tokens to come.
+            blocks = torch.tensor(sequence.block_table[: -(-stop // block_size)])
+            slots = (blocks.unsqueeze(1) * block_size + offsets).flatten()
             positions.append(torch.arange(sequence.start, stop))
-            new_slots.append(slots[sequence.start :])
+            new_slots.append(slots[sequence.start : stop])
             if count == 1:
                 decode_rows.append(row)
-                decode_slots.append(slots)
+                decode_blocks.append(blocks)
+                decode_lengths.append(stop)
             else:
-                chunks.append(Chunk(row, row + count, slots.to(device)))
+                chunks.append(Chunk(row, row + count, stop, blocks.to(device)))
             row += count
         padded = (
-            torch.nn.utils.rnn.pad_sequence(decode_slots, batch_first=True)
-            if decode_slots
+            torch.nn.utils.rnn.pad_sequence(decode_blocks, batch_first=True)
+            if decode_blocks
             else torch.zeros(0, 0, dtype=torch.int64)
         )
-        lengths = torch.tensor([len(slots) for slots in decode_slots], dtype=torch.int64)
+        places = torch.arange(padded.shape[1] * block_size)
+        lengths = torch.tensor(decode_lengths, dtype=torch.int64)
         return cls(
             positions=torch.cat(positions).to(device),
             slots=torch.cat(new_slots).to(device),
             decode_rows=torch.tensor(decode_rows, dtype=torch.int64).to(device),
-            decode_slots=padded.to(device),
-            decode_mask=(torch.arange(padded.shape[1]) < lengths.unsqueeze(1)).to(device),
+            decode_blocks=padded.to(device),
+            decode_mask=(places < lengths.unsqueeze(1)).to(device),
             chunks=tuple(chunks),
         )
 
@@ -137,9 +145,13 @@ def paged(q: Tensor, k: Tensor, v: Tensor, cache: PagedCache, layout: StepLayout
 
 
 def _decode(q: Tensor, cache: PagedCache, layout: StepLayout) -> Tensor:
-    """One token each of N sequences, q [N, H, D], against all their slots."""
-    keys, values = cache.read(layout.decode_slots)
-    n, length, kv_heads, head_dim = keys.shape
+    """One token each of N sequences, q [N, H, D], against all their blocks."""
+    n, length = layout.decode_mask.shape
+    keys, values = (
+        stored.view(n, length, *stored.shape[1:])
+        for stored in cache.read(layout.decode_blocks.flatten())
+    )
+    kv_heads, head_dim = keys.shape[2:]
     # The query heads of one key head stand where a chunk has its tokens: keys are read once.
     grouped = F.scaled_dot_product_attention(
         q.view(n, kv_heads, -1, head_dim),
@@ -152,8 +164,8 @@ def _decode(q: Tensor, cache: PagedCache, layout: StepLayout) -> Tensor:
 
 def _prefill(q: Tensor, cache: PagedCache, chunk: Chunk) -> Tensor:
     """The last tokens of one sequence, q [C, H, D], each against all up to itself."""
-    keys, values = cache.read(chunk.slots)
-    count, length = len(q), len(keys)
+    keys, values = (stored[: chunk.length] for stored in cache.read(chunk.blocks))
+    count, length = len(q), chunk.length
     whole = count == length
     return F.scaled_dot_product_attention(
         q.transpose(0, 1).unsqueeze(0),
