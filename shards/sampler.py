@@ -116,7 +116,8 @@ def _likeliest(raw: torch.Tensor, count: int) -> torch.Tensor:
     columns = torch.arange(raw.shape[1], device=raw.device)
     # The column's complement below the value: a lower column makes the larger number.
     ranked = (order_images(raw) << _ID_BITS) | (columns ^ mask)
-    return (ranked.topk(count, dim=1).values & mask) ^ mask
+    lowest_first: torch.Tensor = ranked.topk(count, dim=1).values
+    return lowest_first.bitwise_and_(mask).bitwise_xor_(mask)
 
 
 def _logprobs(token_id: int, winner: int, details: torch.Tensor, limit: int) -> TokenLogprob:
