@@ -94,8 +94,10 @@ class Gateway(_Frozen):
 
 
 class Preprocess(_Frozen):
+    """``max_picture_pixels``: exact resizing works in float32, 12 bytes a pixel."""
+
     max_picture_bytes: int = Field(10 * 2**20, ge=64)
-    max_picture_pixels: int = Field(100_000_000, ge=256)
+    max_picture_pixels: int = Field(36_000_000, ge=256)
     threads: int = Field(1, ge=1)
     num_cpus: float = Field(1.0, gt=0)
     max_ongoing_requests: int = Field(32, ge=1)

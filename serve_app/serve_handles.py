@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -80,13 +81,22 @@ class ServeTiers:
     async def generate(
         self, request: GenerationRequest, prompt: Prompt
     ) -> AsyncGenerator[tuple[Delta, ...], None]:
+        accepted = time.perf_counter()
         for attempt in range(1, ATTEMPTS + 1):
             delivered = False
             try:
                 features = await self._encode(request.request_id, prompt)
                 async with aclosing(self._stream(Generate(request, features))) as stream:
                     async for deltas in stream:
+                        if not delivered:
+                            self._metrics.time_to_first_token.observe(
+                                time.perf_counter() - accepted
+                            )
+                            self._metrics.prompt_tokens.inc(len(request.prompt))
                         delivered = True
+                        self._metrics.completion_tokens.inc(
+                            sum(len(delta.token_ids) for delta in deltas)
+                        )
                         yield deltas
                 return
             except Exception as error:

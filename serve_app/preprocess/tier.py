@@ -6,10 +6,12 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from serve_app.config import Config
 from serve_app.errors import ApiError
 from serve_app.messages import Patches, PrepareRequest, Prompt
-from serve_app.preprocess.prepare import Preparer
+from serve_app.preprocess.prepare import PreparedPrompt, Preparer
 from serve_app.serve_handles import put_array
 from serve_app.telemetry import PreprocessMetrics
 from shards.errors import RequestError
@@ -38,8 +40,14 @@ class Preprocess:
     def _prepare(self, request: PrepareRequest) -> Prompt:
         started = time.perf_counter()
         prepared = self._preparer.prepare(request)
-        patches = tuple(Patches(picture, put_array(array)) for picture, array in prepared.pictures)
+        # A picture that stands in several turns is one array, and is stored once.
+        stored = {id(array): put_array(array) for array in _distinct(prepared)}
+        patches = tuple(Patches(picture, stored[id(array)]) for picture, array in prepared.pictures)
         if patches:
             self._metrics.pictures.inc(len(patches))
         self._metrics.seconds.observe(time.perf_counter() - started)
         return Prompt(prepared.token_ids, prepared.text_tokens, prepared.image_tokens, patches)
+
+
+def _distinct(prepared: PreparedPrompt) -> list[np.ndarray]:
+    return list({id(array): array for _, array in prepared.pictures}.values())

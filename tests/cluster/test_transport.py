@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import ray
 
 from tests.cluster.system import System, wait_until
 
@@ -46,6 +47,18 @@ def test_each_rank_is_a_process_of_its_own(system: System) -> None:
 def test_modules_of_tiers_that_do_not_compute_import_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_reference_pickled_outside_rays_counting_fails_loudly(system: System) -> None:
+    with pytest.raises(ray.exceptions.OufOfBandObjectRefSerializationException):
+        ray.cloudpickle.dumps(ray.put(1))
+
+
+def test_ranks_have_readable_names(system: System) -> None:
+    (pulse,) = system.pulses()
+    names = {entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)}
+    for rank in range(system.config.decoder.tensor_parallel):
+        assert f"nano:{pulse['group']}:rank-{rank}" in names
 
 
 def test_replica_metrics_are_on_rays_endpoint(system: System) -> None:

@@ -37,9 +37,12 @@ def as_task_error(cause: Exception) -> Exception:
 
 class Counter:
     def __init__(self) -> None:
-        self.value = 0
+        self.value = 0.0
 
-    def inc(self) -> None:
+    def inc(self, value: float = 1.0) -> None:
+        self.value += value
+
+    def observe(self, value: float) -> None:
         self.value += 1
 
 
@@ -84,7 +87,13 @@ class Tiers:
         self.encoded = 0
         self.streams = list(streams)
         self.prepares = list(prepares or [])
-        self.metrics = SimpleNamespace(retries=Counter(), failures=Counter())
+        self.metrics = SimpleNamespace(
+            retries=Counter(),
+            failures=Counter(),
+            time_to_first_token=Counter(),
+            prompt_tokens=Counter(),
+            completion_tokens=Counter(),
+        )
         self.handles = (
             Handle(prepare=self._prepare),
             Handle(encode=self._encode),
@@ -135,6 +144,9 @@ async def test_features_reach_the_decoder_and_deltas_the_gateway():
     tiers = Tiers([Stream((delta(1),), (end,))])
     assert await tiers.answer() == [delta(1), end]
     assert tiers.jobs[0].features[0].ref == "features of patches-1"
+    assert tiers.metrics.time_to_first_token.value == 1
+    assert tiers.metrics.prompt_tokens.value == 4
+    assert tiers.metrics.completion_tokens.value == 2
 
 
 @pytest.mark.parametrize(
