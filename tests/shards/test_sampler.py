@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -58,10 +59,12 @@ def reference_uniform(seed: int, choice: int, index: int, token_id: int) -> floa
 
 @pytest.mark.parametrize("draw_", [(0, 0, 0), (2**63 - 1, 7, 4095), (123456789, 1, 2)])
 def test_noise_is_the_documented_hash(draw_):
+    seed, choice, index = draw_
     start = 131_000
     noise = gumbel([draw_], start, 50, torch.device("cpu"))[0].tolist()
     for column, value in enumerate(noise):
-        expected = -math.log(-math.log(reference_uniform(*draw_, start + column)))
+        uniform = reference_uniform(seed, choice, index, start + column)
+        expected = -math.log(-math.log(uniform))
         assert value == pytest.approx(expected, rel=1e-14)
 
 
@@ -233,7 +236,8 @@ def test_draws_follow_the_distribution():
 @pytest.mark.parametrize("field", ["seed", "choice", "index"])
 def test_seed_choice_and_index_each_change_the_draw(field):
     scores = torch.zeros(1, 1000)
-    tokens = {draw(scores, replace(PLAIN, **{field: value}))[0] for value in range(20)}
+    changes: list[dict[str, Any]] = [{field: value} for value in range(20)]
+    tokens = {draw(scores, replace(PLAIN, **change))[0] for change in changes}
     assert len(tokens) > 15
     assert draw(scores, PLAIN) == draw(scores, PLAIN)
 
