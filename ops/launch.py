@@ -75,6 +75,7 @@ class Launcher:
             try:
                 self._start(config)
             except BaseException:  # Ctrl-C too: nothing half-started stays behind
+                self.progress.note("not started; stopping what was")
                 self._stop(config)
                 raise
             self.state.note_running(config, ready=True)

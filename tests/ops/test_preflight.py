@@ -92,6 +92,12 @@ def test_one_port_asked_for_twice(tmp_path):
         preflight.check_ports(twice)
 
 
+@pytest.mark.parametrize("port", [10002, 16379, 19999])
+def test_a_port_that_ray_would_give_to_a_worker(tmp_path, port):
+    with pytest.raises(Problem, match=rf"port {port} \(ray\.gcs_port\) is among .*10002 to 19999"):
+        preflight.check_ports(config(tmp_path, ray__gcs_port=port))
+
+
 def test_a_port_in_time_wait_is_free():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
