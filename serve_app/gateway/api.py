@@ -8,6 +8,8 @@ Edge (request id, headers, errors)
 
 from __future__ import annotations
 
+import time
+
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
@@ -19,6 +21,8 @@ from serve_app.gateway.chat import Chat
 from serve_app.gateway.edge import MISTRAL_PREFIX, Edge
 from serve_app.gateway.error_body import http_error_response
 from serve_app.gateway.fields import Dialect
+from serve_app.gateway.model_card import model_card
+from serve_app.gateway.openapi import describe_chat_body
 from serve_app.gateway.routes import chat_routes, health_routes
 from serve_app.gateway.tiers import Tiers
 from shards.detokenizer import Vocabulary
@@ -52,13 +56,16 @@ def create_app(
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
-    chat = Chat(config, tiers, vocabulary, max_context_tokens, listed_price(config.model))
+    price = listed_price(config.model)
+    chat = Chat(config, tiers, vocabulary, max_context_tokens, price)
+    card = model_card(config.model, price, int(time.time()), max_context_tokens)
     keyed = [Depends(KeyCheck(api_key))]
     app.include_router(health_routes(tiers))
-    app.include_router(chat_routes(chat, Dialect.OPENAI), dependencies=keyed)
+    app.include_router(chat_routes(chat, card, Dialect.OPENAI), dependencies=keyed)
     app.include_router(
-        chat_routes(chat, Dialect.MISTRAL), prefix=MISTRAL_PREFIX, dependencies=keyed
+        chat_routes(chat, card, Dialect.MISTRAL), prefix=MISTRAL_PREFIX, dependencies=keyed
     )
+    describe_chat_body(app)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(Edge, untrained=config.model.untrained)
     return app

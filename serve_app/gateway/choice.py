@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -108,15 +108,21 @@ class ChoiceReader:
         return Piece(self._choice, text, shown, calls, Finish.TOOL_CALLS)
 
 
-def whole(choice: int, pieces: Iterable[Piece]) -> Piece:
-    """All pieces of one choice as one."""
-    own = [piece for piece in pieces if piece.choice == choice]
+def merged(pieces: Iterable[Piece]) -> list[Piece]:
+    """One piece per choice, by choice."""
+    by_choice: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        by_choice.setdefault(piece.choice, []).append(piece)
+    return [_joined(by_choice[choice]) for choice in sorted(by_choice)]
+
+
+def _joined(pieces: Sequence[Piece]) -> Piece:
     return Piece(
-        choice,
-        text="".join(piece.text for piece in own),
-        logprobs=tuple(entry for piece in own for entry in piece.logprobs),
-        tool_calls=tuple(call for piece in own for call in piece.tool_calls),
-        finish=own[-1].finish if own else None,
+        pieces[0].choice,
+        text="".join(piece.text for piece in pieces),
+        logprobs=tuple(entry for piece in pieces for entry in piece.logprobs),
+        tool_calls=tuple(call for piece in pieces for call in piece.tool_calls),
+        finish=pieces[-1].finish,
     )
 
 

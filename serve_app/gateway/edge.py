@@ -12,10 +12,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.errors import ApiError, api_error
+from serve_app.errors import api_error
 from serve_app.gateway.error_body import error_response
 from serve_app.gateway.fields import Dialect
 from serve_app.gateway.request_ids import new_request_id
+from serve_app.gateway.stack import stack_of
 
 MISTRAL_PREFIX = "/mistral"
 _logger = logging.getLogger(__name__)
@@ -52,8 +53,8 @@ class Edge:
             _logger.info("request %s: the client hung up", request_id)
         except Exception as error:
             fault = api_error(error)
-            if fault.status >= 500 and not isinstance(error, ApiError):
-                _logger.exception("request %s failed", request_id)
+            if fault.status >= 500:
+                _logger.error("request %s failed: %s", request_id, stack_of(error))
             if answering:
                 raise
             dialect = dialect_of(scope["path"])

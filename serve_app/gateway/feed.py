@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator
 
 from serve_app.errors import GenerationFailed
+from serve_app.gateway.stack import stack_of
 from shards.request import Delta
 
 _logger = logging.getLogger(__name__)
@@ -57,5 +58,5 @@ class DeltaFeed:
                 self._pending.cancel()
                 await asyncio.gather(self._pending, return_exceptions=True)
             await self._deltas.aclose()
-        except Exception:
-            _logger.exception("closing a stream of deltas failed")
+        except Exception as error:
+            _logger.error("closing a stream of deltas failed: %s", stack_of(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from serve_app.errors import GenerationFailed
-from serve_app.gateway.choice import ChoiceReader, Piece, ReadingRules
+from serve_app.gateway.choice import ChoiceReader, Piece, ReadingRules, merged
 from serve_app.gateway.feed import DeltaFeed
 from serve_app.gateway.usage import Meter, Usage
 from serve_app.messages import Prompt
@@ -43,13 +43,13 @@ class Generation:
         self._peeked = await self._feed.next() or ()
 
     async def pieces(self, timeout_s: float | None = None) -> list[Piece] | None:
-        """What the next deltas show; None when there were none within ``timeout_s``.
+        """What the next deltas show, one piece per choice; None if none came in ``timeout_s``.
 
         Raises:
             ApiError: the generation failed.
         """
         deltas, self._peeked = self._peeked or await self._feed.next(timeout_s), ()
-        return None if deltas is None else [self._read(delta) for delta in deltas]
+        return None if deltas is None else merged(map(self._read, deltas))
 
     async def close(self) -> None:
         await self._feed.close()

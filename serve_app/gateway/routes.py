@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from serve_app.gateway.chat import Asked, Chat
-from serve_app.gateway.chat_body import ChatBody
-from serve_app.gateway.choice import Piece, whole
+from serve_app.gateway.choice import Piece, merged
 from serve_app.gateway.disconnect import unless_gone
 from serve_app.gateway.fields import Dialect
 from serve_app.gateway.generation import Generation
 from serve_app.gateway.mistral_answer import MistralAnswer
-from serve_app.gateway.model_card import check_model, model_card
+from serve_app.gateway.model_card import check_model
 from serve_app.gateway.openai_answer import OpenAIAnswer
+from serve_app.gateway.openapi import CHAT_REQUEST
 from serve_app.gateway.streaming import EventStream
 from serve_app.gateway.tiers import Tiers
 from serve_app.gateway.validation import parse_chat, read_body
 
 NOT_READY_RETRY_S = 2
-_CHAT_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": ChatBody.model_json_schema(mode="validation")}},
-    }
-}
 
 
-def chat_routes(chat: Chat, dialect: Dialect) -> APIRouter:
-    """Chat completions, models and tokenisation for one dialect."""
+def chat_routes(chat: Chat, card: Mapping[str, Any], dialect: Dialect) -> APIRouter:
+    """Chat completions, tokenisation and models for one dialect; ``card`` is the served model's."""
     router = APIRouter(tags=[dialect.value])
-    created = int(time.time())
 
-    @router.post("/v1/chat/completions", openapi_extra=_CHAT_SCHEMA)
+    @router.post("/v1/chat/completions", openapi_extra=CHAT_REQUEST)
     async def complete(request: Request) -> Response:
         """Answer a conversation with pictures, whole or as server-sent events."""
         asked = await _asked(request)
         return await unless_gone(request, _answer(chat, asked, dialect))
 
-    @router.post("/v1/tokenize", openapi_extra=_CHAT_SCHEMA)
+    @router.post("/v1/tokenize", openapi_extra=CHAT_REQUEST)
     async def tokenize(request: Request) -> dict[str, object]:
         """Exact token counts and the most it can cost; nothing is generated."""
         asked = await _asked(request)
@@ -50,20 +44,17 @@ def chat_routes(chat: Chat, dialect: Dialect) -> APIRouter:
     @router.get("/v1/models")
     async def models() -> dict[str, Any]:
         """The served model."""
-        return {"object": "list", "data": [_card()]}
+        return {"object": "list", "data": [card]}
 
     @router.get("/v1/models/{model_id:path}")
-    async def model(model_id: str) -> dict[str, Any]:
+    async def model(model_id: str) -> Mapping[str, Any]:
         """The served model by its name or an alias."""
         check_model(model_id, chat.config.model)
-        return _card()
+        return card
 
     async def _asked(request: Request) -> Asked:
         body = await read_body(request, chat.config.gateway.max_body_bytes)
         return chat.check(request.state.request_id, parse_chat(body, dialect))
-
-    def _card() -> dict[str, Any]:
-        return model_card(chat.config.model, chat.listed_price, created, chat.max_context_tokens)
 
     return router
 
@@ -96,7 +87,7 @@ async def _answer(chat: Chat, asked: Asked, dialect: Dialect) -> Response:
     if asked.body.stream:
         return EventStream(generation, answer, chat.config.gateway.ping_interval_s)
     try:
-        choices = await _collected(generation, asked.sampling.n)
+        choices = await _collected(generation)
     finally:
         await generation.close()
     usage = generation.usage
@@ -106,11 +97,12 @@ async def _answer(chat: Chat, asked: Asked, dialect: Dialect) -> Response:
     )
 
 
-async def _collected(generation: Generation, choices: int) -> list[Piece]:
+async def _collected(generation: Generation) -> list[Piece]:
+    """One piece per choice, each the whole of it."""
     pieces: list[Piece] = []
     while generation.running:
         pieces += await generation.pieces() or ()
-    return [whole(choice, pieces) for choice in range(choices)]
+    return merged(pieces)
 
 
 def _answer_shape(chat: Chat, asked: Asked, dialect: Dialect) -> OpenAIAnswer:

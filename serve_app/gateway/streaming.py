@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from serve_app.errors import api_error
 from serve_app.gateway.generation import Generation
 from serve_app.gateway.openai_answer import OpenAIAnswer
+from serve_app.gateway.stack import stack_of
 
 _logger = logging.getLogger(__name__)
 _PING = b": ping\n\n"
@@ -64,7 +65,7 @@ async def events(
                 )
                 unopened.discard(piece.choice)
     except Exception as error:
-        _logger.warning("request %s failed mid-stream", answer.request_id, exc_info=error)
+        _logger.error("request %s failed mid-stream: %s", answer.request_id, stack_of(error))
         yield _event(answer.failure_chunk(api_error(error), generation.running))
         return
     usage = answer.usage_chunk(generation.usage)

@@ -6,6 +6,7 @@ tests/e2e. Nothing may be assumed of what the model says.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -178,6 +179,25 @@ class ClientCases:
             chunks = [chunk async for chunk in stream]
         assert chunks[-1].choices[0].finish_reason == "length"
         assert not any(chunk.usage for chunk in chunks)
+
+    async def test_streams_at_the_same_time_do_not_mix(self, endpoint: Endpoint) -> None:
+        async with endpoint.async_openai() as client:
+
+            async def streamed(seed: int) -> str:
+                stream = await client.chat.completions.create(
+                    model=endpoint.model, messages=QUESTION, seed=seed, max_tokens=8, stream=True
+                )
+                return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+            async def whole(seed: int) -> str:
+                answer = await client.chat.completions.create(
+                    model=endpoint.model, messages=QUESTION, seed=seed, max_tokens=8
+                )
+                return str(answer.choices[0].message.content)
+
+            texts = await asyncio.gather(*map(streamed, range(8)), *map(whole, range(8)))
+        assert texts[:8] == texts[8:]
+        assert len(set(texts)) > 1
 
     def test_mistral_answers_and_streams_the_same(self, endpoint: Endpoint) -> None:
         fields: Any = {

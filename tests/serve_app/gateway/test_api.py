@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
+import socket
 from uuid import UUID
 
 import httpx2
 import openai
 import pytest
 
+from serve_app.gateway.fields import FIELDS
 from serve_app.gateway.tiers import Readiness
 from tests.serve_app.gateway.client_cases import QUESTION, Endpoint, image_part, picture, text_part
 from tests.serve_app.gateway.conftest import ALIAS, Gateway
@@ -42,7 +45,7 @@ def test_without_auth_no_key_is_wanted(serve) -> None:
     assert gateway.endpoint.get("/v1/models").status_code == 200
 
 
-def test_a_declared_body_over_the_limit_is_refused_unread(serve) -> None:
+def test_a_declared_body_over_the_limit_is_refused(serve) -> None:
     gateway = serve(gateway={"max_body_bytes": 2000})
     with pytest.raises(openai.APIStatusError) as caught:
         gateway.endpoint.openai().chat.completions.create(
@@ -50,6 +53,18 @@ def test_a_declared_body_over_the_limit_is_refused_unread(serve) -> None:
         )
     assert caught.value.status_code == 413
     assert caught.value.code == "payload_too_large"
+
+
+def test_a_declared_body_over_the_limit_is_not_waited_for(gateway: Gateway) -> None:
+    length = gateway.config.gateway.max_body_bytes + 1
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n"
+        f"Authorization: Bearer {gateway.endpoint.api_key}\r\n\r\n"
+    )
+    host, port = gateway.endpoint.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
 
 
 def test_an_undeclared_body_is_counted_while_it_is_read(serve) -> None:
@@ -78,9 +93,16 @@ def test_a_picture_that_cannot_be_read_is_named_by_its_place(gateway: Gateway) -
     assert broken[-20:] not in error["message"]
 
 
-def test_a_conversation_that_cannot_be_told_is_refused(endpoint: Endpoint) -> None:
-    result = {"role": "tool", "tool_call_id": "abc", "content": "x"}
-    answer = endpoint.chat(messages=[result])
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "tool", "tool_call_id": "abc", "content": "x"}],
+        [*QUESTION, {"role": "assistant", "content": "Done."}],
+        [*QUESTION, {"role": "assistant", "content": "Dear", "prefix": True}, *QUESTION],
+    ],
+)
+def test_a_conversation_that_cannot_be_told_is_refused(endpoint: Endpoint, messages) -> None:
+    answer = endpoint.chat(messages=messages)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"].startswith("messages")
 
@@ -141,6 +163,9 @@ def test_a_bug_of_ours_tells_the_caller_only_where_to_look(gateway: Gateway, cap
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"] in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+    assert "engine_tiers.py" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_request_ids_sort_by_time_and_reach_the_engine(gateway: Gateway) -> None:
@@ -159,14 +184,22 @@ def test_health_needs_no_key_and_readiness_gives_reasons(gateway: Gateway) -> No
     assert answer.headers["retry-after"]
 
 
-def test_openapi_describes_the_body_and_no_page_loads_scripts(endpoint: Endpoint) -> None:
-    schema = endpoint.get("/openapi.json").json()
-    post = schema["paths"]["/v1/chat/completions"]["post"]
+def test_openapi_describes_every_field_of_the_body(endpoint: Endpoint) -> None:
+    document = endpoint.get("/openapi.json")
+    schemas = document.json()["components"]["schemas"]
+    post = document.json()["paths"]["/v1/chat/completions"]["post"]
     body = post["requestBody"]["content"]["application/json"]["schema"]
-    assert "messages" in body["properties"]
+    assert body == {"$ref": "#/components/schemas/ChatBody"}
+    assert set(schemas["ChatBody"]["properties"]) == set(FIELDS)
+    named = set(re.findall(r'"\$ref":"#/components/schemas/(\w+)"', document.text))
+    assert len(named) > 5
+    assert named <= set(schemas)
+    assert "$defs" not in document.text
     assert post["security"]
-    for page in ("/docs", "/redoc"):
-        assert endpoint.get(page).status_code == 404
+
+
+def test_no_page_loads_scripts_from_elsewhere(endpoint: Endpoint) -> None:
+    assert [endpoint.get(page).status_code for page in ("/docs", "/redoc")] == [404, 404]
 
 
 def test_tokenize_generates_nothing(gateway: Gateway) -> None:
