@@ -36,7 +36,7 @@ def gumbel(
     """
     keys = torch.tensor([_signed(_key(*draw)) for draw in draws], device=device)
     ids = torch.arange(vocab_start + 1, vocab_start + width + 1, device=device)
-    bits = _mix(keys.unsqueeze(1) + ids * _signed(GOLDEN))
+    bits = _mix_(keys.unsqueeze(1) + ids * _signed(GOLDEN))
     uniform = _shifted(bits, 12).double().add_(0.5).mul_(2.0**-52)
     return uniform.log_().neg_().log_().neg_()
 
@@ -54,10 +54,11 @@ def _mix_int(z: int) -> int:
     return z ^ (z >> 31)
 
 
-def _mix(z: torch.Tensor) -> torch.Tensor:
-    z = (z ^ _shifted(z, 30)).mul_(_signed(_FIRST))
-    z = (z ^ _shifted(z, 27)).mul_(_signed(_SECOND))
-    return z ^ _shifted(z, 31)
+def _mix_(z: torch.Tensor) -> torch.Tensor:
+    """In place: at this size a fresh tensor costs more than the arithmetic."""
+    z.bitwise_xor_(_shifted(z, 30)).mul_(_signed(_FIRST))
+    z.bitwise_xor_(_shifted(z, 27)).mul_(_signed(_SECOND))
+    return z.bitwise_xor_(_shifted(z, 31))
 
 
 def _shifted(z: torch.Tensor, by: int) -> torch.Tensor:

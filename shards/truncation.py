@@ -49,7 +49,7 @@ def truncated(
     if any(spec.top_p < 1 for spec in specs):
         share = torch.tensor([spec.top_p for spec in specs], dtype=torch.float64)
         share = share.to(scores.device)
-        weights = (scores.double() - best).exp_().mul_(_UNITS).round_().long() * kept
+        weights = (scores.double() - best).exp_().mul_(_UNITS).round_().long().mul_(kept)
         nucleus = _threshold(images, weights, lambda total: (share * total).ceil().long(), comm)
         # Ids of no countable weight are outside every nucleus, yet inside the whole.
         kept &= images >= nucleus.where(share < 1, lowest).unsqueeze(1)
@@ -61,7 +61,7 @@ def truncated(
 def order_images(scores: torch.Tensor) -> torch.Tensor:
     """float32 -> int64 in [0, 2**32), in the same order; -0 and 0 are one."""
     bits = (scores + 0.0).view(torch.int32)
-    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long() + 2**31
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long().add_(2**31)
 
 
 def _threshold(
@@ -80,7 +80,7 @@ def _threshold(
     missing: torch.Tensor | None = None
     for shift, bits in _DIGITS:
         size = 2**bits
-        digits = (images >> shift) & (size - 1)
+        digits = (images >> shift).bitwise_and_(size - 1)
         # Only ids that share the digits found so far still count.
         counted = weights * (images >> (shift + bits) == prefix)
         histogram = images.new_zeros(len(images), size).scatter_add_(1, digits, counted)
