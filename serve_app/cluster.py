@@ -6,6 +6,7 @@ side: each has its own state folder, session folder and ports, and ``stop`` ends
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import secrets
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from serve_app.config import Config
 APPLICATION = "pixtral"
 # Ray's daemons end within a second or two of being asked, or not at all.
 STOP_TIMEOUT_S = 4.0
+PULSE_TIMEOUT_S = 5.0
 
 # Chosen by measurement (ops/bench/serve_hop.py): user code and router share one event loop, logs
 # are buffered. Serve's gRPC transport stays off, as references must travel by Ray (see
@@ -171,7 +173,29 @@ def status(config: Config, state: Path) -> ClusterStatus:
             TierStatus(name, tier.status.value, sum(tier.replica_states.values()), tier.message)
             for name, tier in application.deployments.items()
         )
-        return ClusterStatus(True, application.status.value, application.message, tiers, _pulses())
+        return ClusterStatus(
+            True, application.status.value, application.message, tiers, asyncio.run(pulses())
+        )
+
+
+async def pulses() -> tuple[dict[str, Any], ...]:
+    """What each decoder group says of itself (see ``decoder/group.py``); none while none runs.
+
+    Serve's handles live on the event loop they were first used on: call it from one that stays.
+    """
+    from ray import serve
+
+    try:
+        handle = serve.get_deployment_handle("DecoderGroup", APPLICATION)
+        answers = await handle.broadcast("pulse").results_async(
+            timeout_s=PULSE_TIMEOUT_S, return_exceptions=True
+        )
+    except Exception:
+        return ()
+    return tuple(
+        {"error": str(answer)} if isinstance(answer, BaseException) else asdict(answer)
+        for answer in answers
+    )
 
 
 def stop(config: Config, state: Path) -> None:
@@ -247,29 +271,6 @@ def _ensure_token(state: Path) -> None:
     if not token.exists():
         with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
-
-
-def _pulses() -> tuple[dict[str, Any], ...]:
-    import asyncio
-    import dataclasses
-
-    from ray import serve
-
-    async def ask() -> list[Any]:
-        handle = serve.get_deployment_handle("DecoderGroup", APPLICATION)
-        answers: list[Any] = await handle.broadcast("pulse").results_async(
-            timeout_s=5, return_exceptions=True
-        )
-        return answers
-
-    try:
-        pulses = asyncio.run(ask())
-    except Exception:
-        return ()
-    return tuple(
-        {"error": str(pulse)} if isinstance(pulse, BaseException) else dataclasses.asdict(pulse)
-        for pulse in pulses
-    )
 
 
 def _first_reason(error: RuntimeError) -> str:

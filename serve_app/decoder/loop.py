@@ -71,7 +71,15 @@ class EngineLoop:
 
     def abort(self, request_id: str) -> Future[tuple[Delta, ...]]:
         """End a request; resolves to its final deltas, empty when it had ended already."""
-        return self._call(lambda: self._engine.abort(request_id))
+
+        def end() -> tuple[Delta, ...]:
+            deltas = self._engine.abort(request_id)
+            # Published like any other ending: the freed blocks show at once, and a stream that
+            # is still open hears of it.
+            self._emit(deltas)
+            return deltas
+
+        return self._call(end)
 
     def stats(self) -> Future[EngineStats]:
         return self._call(self._engine.stats)

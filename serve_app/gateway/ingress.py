@@ -6,12 +6,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from shards.tokenizer import Tokenizer
 
 from serve_app.config import Config
 from serve_app.gateway.api import create_app
 from serve_app.serve_handles import ServeTiers
 from serve_app.telemetry import GatewayMetrics
+from shards.tokenizer import Tokenizer
 
 
 @serve.ingress()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -28,6 +30,7 @@ KEY = "sk-pixtral-cluster-tests"
 class System:
     config: Config
     state: Path
+    loop: asyncio.AbstractEventLoop = field(default_factory=lambda: _running_loop())
 
     @property
     def url(self) -> str:
@@ -94,6 +97,12 @@ class System:
                 return bool(response.status == 200)
         except (HTTPError, OSError):
             return False
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, interval_s: float = 0.2) -> bool:

@@ -104,7 +104,9 @@ def test_object_store_returns_to_its_baseline(system: System) -> None:
     for worker in workers:
         worker.join(240)
     assert not failures, failures[:3]
-    assert wait_until(lambda: object_store_bytes(system) <= baseline, 30), (
+    # Serve's own messages vary by some bytes; one leaked picture would be more than this.
+    slack = 16 * 1024
+    assert wait_until(lambda: object_store_bytes(system) <= baseline + slack, 30), (
         f"{object_store_bytes(system)} bytes are held, {baseline} before"
     )
 

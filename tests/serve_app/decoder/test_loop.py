@@ -107,10 +107,12 @@ def test_abort_frees_blocks_and_reports_the_final_counts():
     harness.loop.add(request(max_tokens=100), ()).result(10)
     delivered = harness.until(lambda deltas: len(deltas) >= 3)
     (final,) = harness.loop.abort("r").result(10)
+    published = harness.until(finished)
     stats = harness.loop.stats().result(10)
     harness.loop.close()
     assert final.finish_reason is FinishReason.ABORT
     assert final.completion_tokens >= len(delivered)
+    assert published[-1] == final
     assert stats.blocks_free == stats.blocks_total
     assert (stats.running, stats.waiting) == (0, 0)
 
