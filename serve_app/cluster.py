@@ -11,9 +11,11 @@ import hashlib
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -44,6 +46,7 @@ READ_AT_IMPORT = (
     "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN_PATH",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
+    "RAY_allow_out_of_band_object_ref_serialization",
 )
 
 
@@ -114,6 +117,9 @@ def start(config: Config, state: Path) -> None:
         f"--num-cpus={ray.num_cpus}",
         f"--object-store-memory={ray.object_store_bytes}",
         f"--temp-dir={session_folder(state)}",
+        # Any free port: a fixed range may hold one that the config gives to something else.
+        "--min-worker-port=0",
+        "--max-worker-port=0",
         "--disable-usage-stats",
         "--log-style=record",
         "--log-color=false",
@@ -126,8 +132,7 @@ def start(config: Config, state: Path) -> None:
         check=False,
     )
     if result.returncode != 0:
-        lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
-        raise ClusterError(f"Ray did not start: {lines[-1] if lines else 'no output'}")
+        raise ClusterError(f"Ray did not start: {_last_line(result.stderr or result.stdout)}")
 
 
 def deploy(config: Config, state: Path) -> None:
@@ -145,7 +150,7 @@ def deploy(config: Config, state: Path) -> None:
         try:
             serve.run(build(config), name=APPLICATION, route_prefix="/")
         except RuntimeError as error:
-            raise ClusterError(_first_reason(error)) from error
+            raise ClusterError(_last_line(str(error))) from error
 
 
 def start_edge(config: Config) -> None:
@@ -184,13 +189,14 @@ async def pulses() -> tuple[dict[str, Any], ...]:
     Serve's handles live on the event loop they were first used on: call it from one that stays.
     """
     from ray import serve
+    from ray.serve.exceptions import DeploymentUnavailableError
 
     try:
         handle = serve.get_deployment_handle("DecoderGroup", APPLICATION)
         answers = await handle.broadcast("pulse").results_async(
             timeout_s=PULSE_TIMEOUT_S, return_exceptions=True
         )
-    except Exception:
+    except (DeploymentUnavailableError, TimeoutError):
         return ()
     return tuple(
         {"error": str(answer)} if isinstance(answer, BaseException) else asdict(answer)
@@ -250,6 +256,7 @@ def connected(config: Config, state: Path) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=os.environ["RAY_ADDRESS"],
@@ -259,6 +266,9 @@ def connected(config: Config, state: Path) -> Iterator[None]:
         )
     except (ConnectionError, RuntimeError) as error:
         raise ClusterError(f"cannot reach Ray: {str(error).splitlines()[0]}") from error
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler would end this process before it has cleaned up.
+        signal.signal(signal.SIGTERM, on_terminate)
     try:
         yield
     finally:
@@ -273,7 +283,7 @@ def _ensure_token(state: Path) -> None:
             file.write(secrets.token_hex(32))
 
 
-def _first_reason(error: RuntimeError) -> str:
-    """Serve's message without its stack traces: the last line says what was raised."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else repr(error)
+def _last_line(text: str) -> str:
+    """Where Ray and Serve, after a stack trace, say what was raised."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

@@ -27,15 +27,17 @@ def system(model: Path) -> Iterator[System]:
             "decoder.kv_cache_bytes": 64 * 2**20,
             "decoder.token_timeout_s": 30,
             "preprocess.autoscaling": {**fast, "max_replicas": 3, "target_ongoing_requests": 1},
-            "vision.autoscaling": {**fast, "max_replicas": 2, "target_ongoing_requests": 1},
+            # Low, as on two cores the decoder, not the encoder, is where requests pile up.
+            "vision.autoscaling": {**fast, "max_replicas": 2, "target_ongoing_requests": 0.2},
         },
     )
     cluster.start(config, state)
     try:
-        cluster.deploy(config, state)
-        running = System(config, state)
-        running.wait_ready()
+        # One connection for everything: Serve's clients do not outlive the one they were made in.
         with cluster.connected(config, state):
+            cluster.deploy(config, state)
+            running = System(config, state)
+            running.wait_ready()
             yield running
     finally:
         cluster.stop(config, state)

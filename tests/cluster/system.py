@@ -19,6 +19,7 @@ from urllib.error import HTTPError
 
 import psutil
 from PIL import Image
+from ray import serve
 
 from serve_app import cluster
 from serve_app.config import Config, load_config
@@ -43,7 +44,9 @@ class System:
             return answer
 
     @contextmanager
-    def post(self, content: Any, **fields: Any) -> Iterator[Any]:
+    def post(
+        self, content: Any, path: str = "/v1/chat/completions", **fields: Any
+    ) -> Iterator[Any]:
         body = {
             "model": self.config.model.name,
             "messages": [{"role": "user", "content": content}],
@@ -52,7 +55,7 @@ class System:
             **fields,
         }
         request = urllib.request.Request(
-            f"{self.url}/v1/chat/completions",
+            f"{self.url}{path}",
             json.dumps(body).encode(),
             {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
         )
@@ -67,10 +70,15 @@ class System:
                     yield json.loads(line.removeprefix(b"data: "))
 
     def pulses(self) -> list[dict[str, Any]]:
-        return list(cluster.status(self.config, self.state).pulses)
+        return list(asyncio.run_coroutine_threadsafe(cluster.pulses(), self.loop).result(30))
 
     def tiers(self) -> dict[str, int]:
-        return {tier.name: tier.replicas for tier in cluster.status(self.config, self.state).tiers}
+        """Running replicas per tier."""
+        application = serve.status().applications[cluster.APPLICATION]
+        return {
+            name: tier.replica_states.get("RUNNING", 0)
+            for name, tier in application.deployments.items()
+        }
 
     def metrics(self, name: str) -> list[float]:
         """Values of one series on Ray's metrics endpoint, over all label sets."""

@@ -3,35 +3,59 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from tests.cluster.system import System, picture, wait_until
 
+SENDERS = 4
+
 
 def test_picture_tiers_grow_under_a_burst_and_shrink_after_it(system: System) -> None:
-    assert system.tiers()["Preprocess"] == 1
-    assert system.tiers()["Vision"] == 1
-    stop = threading.Event()
-    pictures = [picture(1024, 1024, shade) for shade in (20, 60, 100)]
+    assert wait_until(lambda: at_rest(system), 60, 0.5), system.tiers()
+    large, small = picture(1024, 1024), picture(512, 512)
 
-    def send() -> None:
-        while not stop.is_set():
-            system.chat([*pictures, {"type": "text", "text": "?"}], max_tokens=1)
+    def tokenize() -> None:
+        with system.post([large], path="/v1/tokenize") as response:
+            response.read()
 
-    senders = [threading.Thread(target=send) for _ in range(6)]
-    for sender in senders:
-        sender.start()
-    try:
-        grown = wait_until(lambda: system.tiers()["Preprocess"] > 1, 60, 1)
-        grown = grown and wait_until(lambda: system.tiers()["Vision"] > 1, 60, 1)
-    finally:
-        stop.set()
-        for sender in senders:
-            sender.join(120)
-    assert grown, system.tiers()
+    def answer() -> None:
+        system.chat([small, {"type": "text", "text": "?"}], max_tokens=1)
 
-    def shrunk() -> bool:
+    most = dict.fromkeys(("Preprocess", "Vision"), 1)
+
+    def grown() -> bool:
         tiers = system.tiers()
-        return tiers["Preprocess"] == tiers["Vision"] == 1
+        most.update({tier: max(most[tier], tiers[tier]) for tier in most})
+        return min(most.values()) > 1
 
-    assert wait_until(shrunk, 60, 1), system.tiers()
-    assert system.tiers()["DecoderGroup"] == 1, "the decoder scales on its own signal"
+    with burst(tokenize), burst(answer):
+        assert wait_until(grown, 60, 0.5), most
+    assert wait_until(lambda: at_rest(system), 60, 0.5), system.tiers()
+    assert system.tiers()["DecoderGroup"] == 1, "the decoder scales by its own settings"
+
+
+def at_rest(system: System) -> bool:
+    tiers = system.tiers()
+    return tiers["Preprocess"] == tiers["Vision"] == 1
+
+
+class burst:  # noqa: N801  (a context manager that reads as a verb)
+    """Callers that repeat ``send`` until the block ends."""
+
+    def __init__(self, send: Callable[[], None]) -> None:
+        self._send = send
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._repeat) for _ in range(SENDERS)]
+
+    def __enter__(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _repeat(self) -> None:
+        while not self._stop.is_set():
+            self._send()
