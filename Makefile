@@ -43,8 +43,8 @@ check: .venv/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: .venv/.installed
-	@$(BIN)/python -m ops.bench
+bench: .venv/.installed-dev
+	@$(BIN)/python -m ops.bench all
 
 .venv/.python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or say PYTHON=/path/to/python3.11" >&2; exit 1; }

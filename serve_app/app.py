@@ -8,13 +8,14 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
 
-from serve_app.config import Autoscaling, Config
+from serve_app.config import Autoscaling, Config, ConfigError
 from serve_app.decoder.group import DecoderGroup
 from serve_app.gateway.ingress import Gateway
 from serve_app.preprocess.tier import Preprocess
 from serve_app.vision import Vision
 from shards.config import read_model_config
 from shards.plan import check_cut
+from shards.tokenizer import Tokenizer
 
 # How often replicas report their load: the floor of every upscale and downscale delay.
 METRICS_INTERVAL_S = 1.0
@@ -25,9 +26,13 @@ def build(config: Config) -> Application:
 
     Raises:
         ModelConfigError, PlanError: the model folder or the cut is wrong.
+        ConfigError: keys are asked for and there is none.
     """
     model = read_model_config(config.model.path)
     check_cut(model, config.decoder.tensor_parallel)
+    Tokenizer.from_folder(config.model.path).require_model(model)
+    if config.gateway.auth and config.gateway.api_key_file is None:
+        raise ConfigError("gateway.api_key_file: needed while gateway.auth is true")
     max_context_tokens = config.model.max_context_tokens or model.text.max_positions
 
     preprocess = _tier(

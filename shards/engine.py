@@ -155,16 +155,6 @@ class Engine:
         self._forget(generation)
         return tuple(deltas)
 
-    def heartbeat(self) -> None:
-        """Prove that the runner still answers; call it while there is no work.
-
-        Raises:
-            GroupError: it does not.
-        """
-        self._require_alive()
-        with self._fatal_failures():
-            self._runner.heartbeat()
-
     def stats(self) -> EngineStats:
         scheduler = self._scheduler
         return EngineStats(

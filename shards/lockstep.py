@@ -3,8 +3,7 @@
 The leader is the whole group's ``Runner``. It broadcasts each call before making it itself, so
 every rank makes the same calls in the same order, which is all that their collectives need.
 Followers sleep in the next broadcast; if none comes within the group's time-out they take the
-leader for dead, so an idle leader must send heartbeats more often than that. Standard library
-only.
+leader for dead, so an idle leader must run a step more often than that. Standard library only.
 """
 
 from __future__ import annotations
@@ -43,16 +42,11 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
 class Close:
     pass
 
 
-Command: TypeAlias = AddPicture | DropPicture | Run | Heartbeat | Close
+Command: TypeAlias = AddPicture | DropPicture | Run | Close
 
 
 class Leader:
@@ -76,10 +70,6 @@ class Leader:
     def run(self, plan: StepPlan) -> Sequence[TokenLogprob]:
         self._tell(Run(plan))
         return self._runner.run(plan)
-
-    def heartbeat(self) -> None:
-        self._tell(Heartbeat())
-        self._runner.heartbeat()
 
     def close(self) -> None:
         """End the followers' loops; a group that is broken has none left."""
@@ -117,5 +107,3 @@ def _obey(command: Command, runner: Runner) -> None:
             runner.drop_picture(key)
         case Run(plan):
             runner.run(plan)
-        case Heartbeat():
-            runner.heartbeat()

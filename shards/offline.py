@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageOps
 
 from shards.config import ModelConfig, read_model_config
 from shards.conversation import Conversation, Image, Message, Text
@@ -22,7 +21,7 @@ from shards.detokenizer import TextStream, Vocabulary
 from shards.engine import Engine
 from shards.errors import ModelConfigError, RequestError
 from shards.generation import Generation
-from shards.pixels import content_hash, patches
+from shards.pixels import content_hash, patches, upright_rgb
 from shards.plan import check_cut, kv_bytes_per_token, rank_parameters
 from shards.request import Delta, GenerationRequest, Picture, Sampling
 from shards.scheduler import Limits, Scheduler
@@ -108,11 +107,7 @@ def prepare(place: Place, question: str, images: list[Path], sampling: Sampling)
     config = read_model_config(place.folder)
     check_cut(config, place.ranks)
     tokenizer = Tokenizer.from_folder(place.folder)
-    if len(tokenizer.vocabulary) != config.text.vocab_size:
-        raise ModelConfigError(
-            f"{place.folder}: the tokenizer has {len(tokenizer.vocabulary)} ids, the model "
-            f"{config.text.vocab_size}"
-        )
+    tokenizer.require_model(config)
     pictures = [_read_picture(file) for file in images]
     content: list[Text | Image] = [Image(index) for index in range(len(pictures))]
     prompt = tokenizer.encode(
@@ -192,18 +187,11 @@ def _limits(request: GenerationRequest, config: ModelConfig) -> Limits:
 
 
 def _read_picture(file: Path) -> Pillow.Image:
-    """The picture upright and in RGB, on white where it is transparent."""
     try:
         with Pillow.open(file) as image:
-            upright = ImageOps.exif_transpose(image)
+            return upright_rgb(image)
     except (OSError, ValueError, Pillow.DecompressionBombError) as error:
         raise RequestError("image", f"{file} cannot be read as a picture ({error})") from error
-    if upright.mode == "RGB":
-        return upright
-    layer = upright.convert("RGBA")
-    white = Pillow.new("RGBA", layer.size, "WHITE")
-    white.alpha_composite(layer)
-    return white.convert("RGB")
 
 
 def _features(job: Job, device: torch.device) -> list[np.ndarray]:

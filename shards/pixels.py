@@ -7,17 +7,35 @@ over deviation: whatever else would look better, the model was trained on this.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from shards.grid import Grid, patch_grid
 
 PATCH = 16
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Any picture as the model sees it: upright, in RGB, white where it is transparent.
+
+    16 bits of grey are scaled; Pillow would clip them at 255, and scales colours just so.
+    """
+    with suppress(Exception):  # unreadable metadata makes a picture no less visible
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    white = Image.new("RGB", layer.size, "white")
+    white.paste(layer, mask=layer)
+    return white
 
 
 def patches(image: Image.Image) -> tuple[Grid, NDArray[np.float32]]:

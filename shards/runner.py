@@ -152,10 +152,6 @@ class ModelRunner:
         """Vocabulary id of this rank's first logit."""
         return self.place.comm.rank * self.place.share(self.config.text.vocab_size)
 
-    def heartbeat(self) -> None:
-        """Prove that every rank still answers; collective."""
-        self.place.comm.all_reduce(torch.ones(1, device=self.place.device))
-
     def close(self) -> None:
         """Leave the group and let the memory go."""
         self._caches.clear()

@@ -51,7 +51,6 @@ class SimulatedRunner:
         self.block_size = block_size
         self.pictures: dict[PictureKey, np.ndarray] = {}
         self.plans = 0
-        self.heartbeats = 0
         self.closed = False
         self._next_token = next_token
         self._image_token_id = image_token_id
@@ -77,9 +76,6 @@ class SimulatedRunner:
             self._check_pictures(step)
             self._write(step)
         return [self._draw(step, step.sample) for step in plan.sequences if step.sample is not None]
-
-    def heartbeat(self) -> None:
-        self.heartbeats += 1
 
     def close(self) -> None:
         self.closed = True

@@ -114,8 +114,5 @@ class Runner(Protocol):
             GroupError: a rank died or did not answer in time.
         """
 
-    def heartbeat(self) -> None:
-        """Prove that every rank still answers; called while idle."""
-
     def close(self) -> None:
         """Release the ranks."""

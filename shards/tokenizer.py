@@ -30,6 +30,7 @@ from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from mistral_common.tokens.tokenizers.sentencepiece import is_sentencepiece
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer, is_tekken
 
+from shards.config import ModelConfig
 from shards.conversation import Conversation, Image
 from shards.detokenizer import Vocabulary
 from shards.errors import ModelConfigError, RequestError
@@ -93,6 +94,19 @@ class Tokenizer:
             ModelConfigError: none, several or an unusable one; names the files.
         """
         return cls(find_tokenizer(folder))
+
+    def require_model(self, config: ModelConfig) -> None:
+        """Refuse to serve a model by another model's tokenizer.
+
+        Raises:
+            ModelConfigError: they differ in their number of ids or in which one is [IMG].
+        """
+        ids, image = len(self.vocabulary), self.vocabulary.image_id
+        if (ids, image) != (config.text.vocab_size, config.image_token_id):
+            raise ModelConfigError(
+                f"the tokenizer has {ids} ids with [IMG] at {image}, the model "
+                f"{config.text.vocab_size} with [IMG] at {config.image_token_id}"
+            )
 
     def check(self, conversation: Conversation, pictures: int) -> None:
         """Refuse what can be refused before a picture is decoded or a word is tokenised.

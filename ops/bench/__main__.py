@@ -1,4 +1,4 @@
-"""``python -m ops.bench [serve-hop|decode]``: measure, print a table, exit."""
+"""``python -m ops.bench decode|serve-hop|all``: measure, print tables, exit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,21 @@ def serve_hop() -> None:
     from ops.bench import serve_hop as bench
 
     _table(bench.run())
+
+
+@app.command("decode")
+def decode(threads: int = 2) -> None:
+    """Decode speed beside transformers and the memory's limit (about two minutes)."""
+    from ops.bench import decode as bench
+
+    _table(bench.run(threads))
+
+
+@app.command("all")
+def everything() -> None:
+    """Every measurement, one after the other."""
+    decode()
+    serve_hop()
 
 
 def _table(rows: list[Any]) -> None:

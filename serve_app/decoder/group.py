@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import tempfile
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -122,7 +121,9 @@ class DecoderGroup:
 
     def _start_ranks(self, config: Config, max_context_tokens: int) -> list[Any]:
         placement = ray.util.get_current_placement_group()
-        rendezvous = str(Path(tempfile.gettempdir()) / f"pixtral-rendezvous-{uuid4().hex}")
+        # In Ray's own session folder, which goes when the system does.
+        session = Path(ray._private.worker.global_worker.node.get_session_dir_path())
+        rendezvous = str(session / f"rendezvous-{uuid4().hex}")
         ranks = []
         for rank in range(self._decoder.tensor_parallel):
             spec = RankSpec(rank, config.model.path, self._decoder, max_context_tokens, rendezvous)

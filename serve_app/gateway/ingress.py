@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
-from serve_app.config import Config
+from serve_app.config import Config, ConfigError
 from serve_app.gateway.api import create_app
 from serve_app.serve_handles import ServeTiers
 from serve_app.telemetry import GatewayMetrics
@@ -27,11 +27,14 @@ class Gateway:
         self._tiers = ServeTiers(preprocess, vision, decoder, self._metrics)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        key_file = self._config.gateway.api_key_file
+        gateway = self._config.gateway
+        key = gateway.api_key_file.read_text().strip() if gateway.api_key_file else None
+        if gateway.auth and not key:
+            raise ConfigError("gateway.api_key_file: names no key while gateway.auth is true")
         return create_app(
             self._config,
             self._tiers,
             Tokenizer.from_folder(self._config.model.path).vocabulary,
-            key_file.read_text().strip() if self._config.gateway.auth and key_file else None,
+            key if gateway.auth else None,
             self._max_context_tokens,
         )

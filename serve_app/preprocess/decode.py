@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from io import BytesIO
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from serve_app.config import Preprocess
 from serve_app.errors import InvalidRequest
+from shards.pixels import upright_rgb
 
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -51,7 +51,7 @@ def decode_picture(data: bytes, limits: Preprocess, param: str) -> Image.Image:
         raise _too_large(too_many, param)
     try:
         image.load()
-        return _rgb(_upright(image))
+        return upright_rgb(image)
     except MemoryError:
         raise
     except Exception as error:
@@ -62,25 +62,6 @@ def _format(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     return next((form for magic, form in _MAGIC if data.startswith(magic)), None)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # unreadable metadata makes a picture no less visible
-        return image
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        # 16 bits of grey. Pillow would clip them at 255; colours it scales just so.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    white = Image.new("RGB", layer.size, "white")
-    white.paste(layer, mask=layer)
-    return white
 
 
 def _too_large(what: str, param: str) -> InvalidRequest:

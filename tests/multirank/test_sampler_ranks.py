@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def batches() -> list[tuple[torch.Tensor, list[SampleSpec]]]:
     flat = torch.randn(12, VOCAB, generator=generator) * 1e-3
     peaked = torch.randn(12, VOCAB, generator=generator) * 4
     tied = (torch.randn(12, VOCAB, generator=generator) * 2).round()
-    settings = [
+    settings: list[dict[str, Any]] = [
         {"temperature": 0.0},
         {},
         {"top_p": 0.9},

@@ -278,19 +278,12 @@ def test_after_a_failure_everything_raises():
         engine.step()
     for call in (
         engine.step,
-        engine.heartbeat,
         lambda: engine.abort("r"),
         lambda: engine.add(text_request("s")),
     ):
         with pytest.raises(GroupError, match=r"failed before \(GroupError: rank 1 of 2"):
             call()
     assert engine.stats().running == 1
-
-
-def test_heartbeat_reaches_the_runner():
-    engine, runner = simulated_engine()
-    engine.heartbeat()
-    assert runner.heartbeats == 1
 
 
 # -- properties -------------------------------------------------------------------------------

@@ -33,9 +33,6 @@ class Recorder:
         self.calls.append(("run", plan))
         return [TokenLogprob(5, 0.0)]
 
-    def heartbeat(self) -> None:
-        self.calls.append(("heartbeat",))
-
     def close(self) -> None:
         self.calls.append(("close",))
 
@@ -69,12 +66,11 @@ def test_followers_make_the_leaders_calls_in_order():
     leader.add_picture(KEY, np.array([[1.5, 2.0]], dtype=np.float32))
     assert leader.run(PLAN) == [TokenLogprob(5, 0.0)]
     leader.drop_picture(KEY)
-    leader.heartbeat()
     leader.close()
     follower.join(10)
     assert not follower.is_alive()
     names = [call[0] for call in mine.calls]
-    assert names == ["add_picture", "run", "drop_picture", "heartbeat", "close"]
+    assert names == ["add_picture", "run", "drop_picture", "close"]
     assert theirs.calls == mine.calls
 
 
