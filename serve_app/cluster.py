@@ -31,17 +31,10 @@ APPLICATION = "pixtral"
 STOP_TIMEOUT_S = 4.0
 PULSE_TIMEOUT_S = 5.0
 
-# Chosen by measurement (ops/bench/serve_hop.py): user code and router share one event loop, logs
-# are buffered. Serve's gRPC transport stays off, as references must travel by Ray (see
-# serve_handles.py); HAProxy stays off, as it listens on every interface.
-SERVE_SETTINGS = {
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "100",
-    "RAY_SERVE_LOG_TO_STDERR": "0",
-}
-
-
+# By measurement (ops/bench/README.md) nothing that speeds Serve up applies to handles that go by
+# reference, as ours must (serve_handles.py), so its defaults stay: user code has a loop of its own
+# and cannot hold up a health check. HAProxy stays off, as it listens on every interface.
+SERVE_SETTINGS = {"RAY_SERVE_LOG_TO_STDERR": "0"}
 READ_AT_IMPORT = (
     "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN_PATH",

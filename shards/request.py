@@ -107,7 +107,6 @@ class GenerationRequest:
     prompt: tuple[int, ...]
     sampling: Sampling
     pictures: tuple[Picture, ...] = ()
-    team: str = ""
 
 
 @dataclass(frozen=True, slots=True)

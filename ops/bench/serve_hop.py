@@ -1,8 +1,7 @@
 """What a request pays for Ray Serve under different settings: ``python -m ops.bench serve-hop``.
 
-Each setting gets a fresh Ray on loopback, an ingress and one inner tier called by reference, as
-ours are. The settings kept are ``serve_app.cluster.SERVE_SETTINGS``; results are in README.md
-beside this file.
+Each setting gets a fresh Ray on loopback, an ingress and one inner tier. What was concluded is in
+README.md beside this file and set in ``serve_app/cluster.py``.
 """
 
 from __future__ import annotations
@@ -33,11 +32,24 @@ ONE_LOOP = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
-SETTINGS: dict[str, dict[str, str]] = {
-    "default": {},
-    "one loop": ONE_LOOP,
-    "ours (one loop, buffered logs)": cluster.SERVE_SETTINGS,
-}
+BUFFERED = {"RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Environment of the cluster, and how the inner tier is called."""
+
+    name: str
+    environment: dict[str, str]
+    by_reference: bool
+
+
+SETTINGS = (
+    Settings("Serve's defaults, by reference", {}, by_reference=True),
+    Settings("one loop, by reference", ONE_LOOP, by_reference=True),
+    Settings("one loop, buffered logs, by reference", ONE_LOOP | BUFFERED, by_reference=True),
+    Settings("one loop, buffered logs, gRPC", ONE_LOOP | BUFFERED, by_reference=False),
+)
 SECONDS = 4.0
 CLIENTS = 32
 STREAM_ITEMS = 200
@@ -69,8 +81,8 @@ class Inner:
 class Edge:
     """The tier in front: passes everything on."""
 
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner.options(_by_reference=True)
+    def __init__(self, inner: Any, by_reference: bool) -> None:
+        self._inner = inner.options(_by_reference=by_reference)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         app = FastAPI()
@@ -83,8 +95,7 @@ class Edge:
         @app.get("/stream")
         async def stream(items: int) -> StreamingResponse:
             async def lines() -> AsyncGenerator[str, None]:
-                handle = self._inner.options(stream=True, _by_reference=True)
-                async for item in handle.stream.remote(items):
+                async for item in self._inner.options(stream=True).stream.remote(items):
                     yield f"data: {item}\n\n"
 
             return StreamingResponse(lines(), media_type="text/event-stream")
@@ -94,10 +105,10 @@ class Edge:
 
 def run() -> list[Result]:
     """Measure every setting, one after the other."""
-    return [_measure(name, settings) for name, settings in SETTINGS.items()]
+    return [_measure(settings) for settings in SETTINGS]
 
 
-def _measure(name: str, settings: dict[str, str]) -> Result:
+def _measure(settings: Settings) -> Result:
     """Start a system with these settings and load it from a process of its own: Ray reads them
     when it is imported, and this process has imported it."""
     http, dashboard, gcs, metrics = free_ports(4)
@@ -113,27 +124,28 @@ def _measure(name: str, settings: dict[str, str]) -> Result:
     )
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch.dict(cluster.SERVE_SETTINGS, settings, clear=True),
+        patch.dict(cluster.SERVE_SETTINGS, settings.environment, clear=True),
         patch.dict(os.environ, cluster.environment(config, Path(folder))),
     ):
         state = Path(folder)
         cluster.start(config, state)
         try:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                return process.submit(_drive, name, settings, config, state).result()
+                return process.submit(_drive, settings, config, state).result()
         finally:
             cluster.stop(config, state)
 
 
-def _drive(name: str, settings: dict[str, str], config: Config, state: Path) -> Result:
+def _drive(settings: Settings, config: Config, state: Path) -> Result:
     with (
-        patch.dict(cluster.SERVE_SETTINGS, settings, clear=True),
+        patch.dict(cluster.SERVE_SETTINGS, settings.environment, clear=True),
         cluster.connected(config, state),
     ):
         cluster.start_edge(config)
         inner = serve.deployment(Inner, max_ongoing_requests=128).bind()
-        serve.run(serve.deployment(Edge, max_ongoing_requests=128).bind(inner), name="hop")
-        return asyncio.run(_load(name, f"http://127.0.0.1:{config.gateway.port}"))
+        edge = serve.deployment(Edge, max_ongoing_requests=128)
+        serve.run(edge.bind(inner, settings.by_reference), name="hop")
+        return asyncio.run(_load(settings.name, f"http://127.0.0.1:{config.gateway.port}"))
 
 
 async def _load(name: str, url: str) -> Result:

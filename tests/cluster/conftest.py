@@ -9,12 +9,12 @@ from serve_app import cluster
 from tests.cluster.system import System, make_config
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return nano.ensure(tmp_path_factory.mktemp("models") / "nano")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(model: Path) -> Iterator[System]:
     """One system for all cluster tests; a test that hurts it waits until it is whole again."""
     state = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent
