@@ -15,9 +15,6 @@ from shards.config import ModelConfig, read_model_config
 from shards.errors import ModelConfigError, PlanError
 from shards.plan import check_cut
 
-# Ray's default range for its workers, from which it takes whichever port it likes.
-WORKER_PORTS = range(10002, 20000)
-
 
 def check_model(folder: Path) -> ModelConfig:
     """The model in ``folder``.
@@ -58,15 +55,12 @@ def check_memory(config: Config, model: ModelConfig) -> None:
 
 
 def check_ports(config: Config) -> None:
-    """Raises Problem where a port is asked for twice, taken by somebody else or Ray's to choose."""
+    """Raises Problem where a port is asked for twice or taken by somebody else."""
     ports = named_ports(config)
     for name, port in ports.items():
         twin = next(other for other, number in ports.items() if number == port)
         if twin != name:
             raise Problem(f"{twin} and {name} are both {port}; give each a port of its own")
-        if port in WORKER_PORTS:
-            reserved = f"{WORKER_PORTS.start} to {WORKER_PORTS.stop - 1}"
-            raise Problem(f"port {port} ({name}) is among those of Ray's workers, {reserved}")
     for name, port in ports.items():
         if not is_free(port, config.gateway.host if name == "gateway.port" else "0.0.0.0"):
             change = "choose another with --port" if name == "gateway.port" else f"change {name}"

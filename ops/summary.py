@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 from ops.edge import Endpoints
@@ -45,10 +47,15 @@ def as_text(up: Up, ray_token: Path) -> str:
     else:
         lines.append("  key            none is asked for (--no-auth)")
     lines += ["", "Ask from a shell:", "", curl_line(up), "", "or with a picture:", ""]
-    lines.append('  pixtral ask "What is in this picture?" --image FILE')
+    lines.append(f'  {program()} ask "What is in this picture?" --image FILE')
     if config.model.untrained:
         lines += ["", UNTRAINED.format(name=config.model.name)]
     return "\n".join(lines)
+
+
+def program() -> str:
+    """How this command is called from here: by name, if the shell would find it."""
+    return "pixtral" if shutil.which("pixtral") else str(Path(sys.prefix, "bin", "pixtral"))
 
 
 def curl_line(up: Up) -> str:

@@ -6,11 +6,9 @@ import asyncio
 import base64
 import io
 import json
-import socket
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +19,10 @@ import psutil
 from PIL import Image
 from ray import serve
 
+from ops.bench.ports import free_ports
 from serve_app import cluster
 from serve_app.config import Config, load_config
+from tests.waiting import wait_until
 
 KEY = "sk-pixtral-cluster-tests"
 
@@ -113,32 +113,12 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float, interval_s: float = 0.2) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(interval_s)
-    return True
-
-
 def picture(width: int, height: int, shade: int = 128) -> dict[str, Any]:
     """An OpenAI content part holding a PNG."""
     buffer = io.BytesIO()
     Image.effect_noise((width, height), shade).convert("RGB").save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()
     return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def make_config(model: Path, state: Path, overrides: dict[str, Any]) -> Config:

@@ -12,7 +12,8 @@ import psutil
 import pytest
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-from tests.cluster.system import System, picture, wait_until
+from tests.cluster.system import System, picture
+from tests.waiting import wait_until
 
 
 def rank_pids(system: System) -> list[int]:
@@ -29,15 +30,16 @@ def test_a_request_whose_group_dies_before_its_first_token_is_answered_by_anothe
 ) -> None:
     before = rank_pids(system)
     answers: list[dict[str, Any]] = []
-    # Queued behind a long prompt, so that the group dies before this request's first token.
-    ask = threading.Thread(target=lambda: answers.append(system.chat("word " * 1500, max_tokens=4)))
+    # Long enough to be caught in its prefill, which takes a dozen steps.
+    prompt = "word " * 6000
+    ask = threading.Thread(target=lambda: answers.append(system.chat(prompt, max_tokens=4)))
     ask.start()
-    time.sleep(0.15)
+    assert wait_until(lambda: system.pulses()[0]["stats"]["running"] == 1, 30, 0.01)
     kill(before[1])
     ask.join(90)
     assert answers, "the request was never answered"
     assert answers[0]["usage"]["completion_tokens"] == 4
-    assert set(rank_pids(system)).isdisjoint(before)
+    assert set(rank_pids(system)).isdisjoint(before), "nothing was killed before the answer"
 
 
 def test_a_stream_whose_group_dies_ends_with_an_error_chunk(system: System) -> None:

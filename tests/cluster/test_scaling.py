@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from tests.cluster.system import System, picture, wait_until
+from tests.cluster.system import System, picture
+from tests.waiting import wait_until
 
 SENDERS = 4
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 import ray
 
-from tests.cluster.system import System, wait_until
+from tests.cluster.system import System
+from tests.waiting import wait_until
 
 
 def loaded_libraries(pid: int) -> str:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ops.bench.ports import free_ports
 from tests.e2e.system import UP_TIMEOUT_S, Home, System
-from tests.ops.fakes import free_ports, write_config
+from tests.ops.fakes import write_config
 
 LOCAL = """
 decoder: {tensor_parallel: 2, kv_cache_bytes: 67108864}
@@ -19,7 +20,7 @@ def make_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Home]:
 
     def make() -> Home:
         folder = tmp_path_factory.mktemp("home")
-        config_file = write_config(folder / "config.yaml", free_ports(), LOCAL)
+        config_file = write_config(folder / "config.yaml", free_ports(4), LOCAL)
         return Home(folder / "state", cache, config_file)
 
     return make

@@ -3,7 +3,8 @@
 import http.client
 import json
 
-from tests.e2e.system import System, wait_until
+from tests.e2e.system import System
+from tests.waiting import wait_until
 
 MAX_TOKENS = 20_000  # minutes of work if nobody stopped it
 

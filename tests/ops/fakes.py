@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,7 +61,7 @@ def write_model(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def write_config(file: Path, ports: tuple[int, int, int, int], extra: str = "") -> Path:
+def write_config(file: Path, ports: list[int], extra: str = "") -> Path:
     """A config file with all its ports; HTTP first."""
     http, dashboard, gcs, metrics = ports
     file.write_text(
@@ -70,16 +69,6 @@ def write_config(file: Path, ports: tuple[int, int, int, int], extra: str = "") 
         f"ray: {{dashboard_port: {dashboard}, gcs_port: {gcs}, metrics_port: {metrics}}}\n{extra}"
     )
     return file
-
-
-def free_ports() -> tuple[int, int, int, int]:
-    sockets = [socket.socket() for _ in range(4)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    first, second, third, fourth = (one.getsockname()[1] for one in sockets)
-    for one in sockets:
-        one.close()
-    return first, second, third, fourth
 
 
 @dataclass

@@ -13,9 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from ops import cli
+from ops.bench.ports import free_ports
 from ops.state import State
 from serve_app.cluster import ClusterError
-from tests.ops.fakes import ANSWER, FakeCluster, FakeGateway, free_ports, write_config, write_model
+from tests.ops.fakes import ANSWER, FakeCluster, FakeGateway, write_config, write_model
 
 ROOT = Path(__file__).parent.parent.parent
 PULSE = {
@@ -47,7 +48,7 @@ def pixtral(tmp_path, monkeypatch):
     monkeypatch.delenv("PIXTRAL_API_KEY", raising=False)
     monkeypatch.setattr(cli, "cluster", cluster)
     monkeypatch.setattr(cli, "_bundled", write_model)
-    yield Pixtral(cluster, write_config(tmp_path / "config.yaml", free_ports()))
+    yield Pixtral(cluster, write_config(tmp_path / "config.yaml", free_ports(4)))
     cluster.stop()
 
 

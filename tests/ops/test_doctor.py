@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from ops import doctor
+from ops.bench.ports import free_ports
 from serve_app.config import load_config
-from tests.ops.fakes import free_ports, write_config, write_model
+from tests.ops.fakes import write_config, write_model
 
 
 @pytest.fixture
 def config(tmp_path):
-    file = write_config(tmp_path / "config.yaml", free_ports())
+    file = write_config(tmp_path / "config.yaml", free_ports(4))
     return load_config(file, {"model.path": str(write_model(tmp_path / "model"))})
 
 

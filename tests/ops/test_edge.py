@@ -1,8 +1,9 @@
 import pytest
 
+from ops.bench.ports import free_ports
 from ops.edge import Endpoints, get_json, health, wait_ready
 from serve_app.config import load_config
-from tests.ops.fakes import FakeGateway, free_ports
+from tests.ops.fakes import FakeGateway
 
 
 def endpoints(root):
@@ -50,7 +51,7 @@ def test_waiting_ends_when_ready_or_when_time_is_up():
 
 
 def test_a_proxy_in_the_environment_is_not_asked(monkeypatch):
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_ports()[0]}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_ports(4)[0]}")
     with FakeGateway().serve() as root:
         assert health(endpoints(root)).ready
 

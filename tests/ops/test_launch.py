@@ -6,6 +6,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 from rich.console import Console
 
+from ops.bench.ports import free_ports
 from ops.edge import Endpoints, health
 from ops.launch import Launcher, differences
 from ops.problem import Problem
@@ -14,7 +15,7 @@ from ops.settings import Options
 from ops.state import State
 from serve_app.cluster import ClusterError
 from serve_app.config import ConfigError, load_config
-from tests.ops.fakes import FakeCluster, FakeGateway, free_ports, write_config, write_model
+from tests.ops.fakes import FakeCluster, FakeGateway, write_config, write_model
 
 
 class Bench:
@@ -28,7 +29,7 @@ class Bench:
         self.launcher = Launcher(
             self.cluster, self.state, progress, write_model, ready_timeout_s=0.1
         )
-        self.options = Options(config=write_config(folder / "config.yaml", free_ports()))
+        self.options = Options(config=write_config(folder / "config.yaml", free_ports(4)))
 
     def up(self, **changes):
         return self.launcher.up(Options(**{"config": self.options.config, **changes}))

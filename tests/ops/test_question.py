@@ -3,9 +3,10 @@ import json
 
 import pytest
 
+from ops.bench.ports import free_ports
 from ops.problem import Problem
 from ops.question import Question, ask, data_url
-from tests.ops.fakes import ANSWER, FakeGateway, chunk, free_ports
+from tests.ops.fakes import ANSWER, FakeGateway, chunk
 
 PNG = b"\x89PNG\r\n\x1a\n rest"
 
@@ -104,7 +105,7 @@ async def test_a_stream_that_ends_early_is_no_answer(end):
 
 async def test_nobody_there_says_what_to_do():
     with pytest.raises(Problem, match="start the system with `pixtral up`"):
-        await ask(Question("Hi"), f"http://127.0.0.1:{free_ports()[0]}/v1", "", print)
+        await ask(Question("Hi"), f"http://127.0.0.1:{free_ports(4)[0]}/v1", "", print)
 
 
 async def test_an_event_longer_than_any_buffer_arrives_whole():
