@@ -14,13 +14,13 @@ from typing import Protocol
 
 from ops.edge import Endpoints, wait_ready
 from ops.licence import licence
-from ops.memory import available_bytes, host_need, size, value_bytes
+from ops.memory import available_bytes, host_need, size
 from ops.preflight import check_memory, check_model, check_ports, check_ranks
 from ops.problem import Problem
 from ops.progress import Progress, quiet_serve
 from ops.settings import Options, resolve
 from ops.state import Running, State
-from serve_app.config import Config
+from serve_app.config import Config, value_bytes
 from shards.config import ModelConfig
 from shards.plan import rank_parameters
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from serve_app.config import Config, Device, Dtype
+from serve_app.config import Config, value_bytes
 from shards.config import ModelConfig
 from shards.plan import rank_parameters
 
@@ -73,13 +73,6 @@ def host_need(config: Config, model: ModelConfig) -> Need:
         + (gateways + preparers + groups) * _PROCESS_BYTES
         + (groups * ranks + encoders) * _TORCH_PROCESS_BYTES,
     )
-
-
-def value_bytes(dtype: Dtype, device: Device) -> int:
-    """Bytes of one weight: ``auto`` is bfloat16 on CUDA and float32 on CPU."""
-    if dtype == "auto":
-        return 2 if device == "cuda" else 4
-    return 4 if dtype == "float32" else 2
 
 
 def available_bytes(cgroup: Path = _CGROUP) -> int:

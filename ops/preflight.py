@@ -22,12 +22,14 @@ def check_model(folder: Path) -> ModelConfig:
     Raises:
         Problem: no such folder, or nothing servable in it.
     """
+    if folder.is_file():
+        raise Problem(f"{folder} is a file; --model takes a checkpoint's folder")
     if not folder.is_dir():
         raise Problem(f"there is no model folder {folder}; give one with --model DIR")
     try:
         model = read_model_config(folder)
     except ModelConfigError as error:
-        raise Problem(f"{folder} holds no model that can be served: {error}") from error
+        raise Problem(f"no model that can be served: {error}") from error
     if not any(folder.glob("*.safetensors")):
         raise Problem(f"{folder} describes a model but holds no *.safetensors weights")
     return model

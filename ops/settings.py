@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from serve_app.config import Config, load_config
+from serve_app.config import Config, ConfigError, load_config
 
 PROFILES = Path(__file__).parent / "profiles"
 BUNDLED_NAME = "pixtral-nano"
@@ -47,6 +47,7 @@ def resolve(
     Raises:
         ConfigError: unreadable file, unknown key or bad value.
     """
+    _check(options)
     file = options.config or PROFILES / "local.yaml"
     overrides: dict[str, Any] = {}
     if options.port is not None:
@@ -66,6 +67,14 @@ def resolve(
     key_file = config.gateway.api_key_file or default_key_file
     overrides |= {"model.path": _absolute(folder), "gateway.api_key_file": _absolute(key_file)}
     return load_config(file, overrides)
+
+
+def _check(options: Options) -> None:
+    """What was typed is refused as it was typed, not as a key of a file."""
+    if options.port is not None and not 1 <= options.port <= 65535:
+        raise ConfigError(f"--port {options.port}: must be between 1 and 65535")
+    if options.tensor_parallel is not None and options.tensor_parallel < 1:
+        raise ConfigError(f"--tp {options.tensor_parallel}: must be at least 1")
 
 
 def bundled_folder(environment: Mapping[str, str] = os.environ) -> Path:

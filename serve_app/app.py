@@ -8,13 +8,13 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
 
-from serve_app.config import Autoscaling, Config, ConfigError
+from serve_app.config import Autoscaling, Config, ConfigError, value_bytes
 from serve_app.decoder.group import DecoderGroup
 from serve_app.gateway.ingress import Gateway
 from serve_app.preprocess.tier import Preprocess
 from serve_app.vision import Vision
-from shards.config import read_model_config
-from shards.plan import check_cut
+from shards.config import ModelConfig, read_model_config
+from shards.plan import check_cut, kv_blocks, kv_bytes_per_token
 from shards.tokenizer import Tokenizer
 
 # How often replicas report their load: the floor of every upscale and downscale delay.
@@ -33,7 +33,7 @@ def build(config: Config) -> Application:
     Tokenizer.from_folder(config.model.path).require_model(model)
     if config.gateway.auth and config.gateway.api_key_file is None:
         raise ConfigError("gateway.api_key_file: needed while gateway.auth is true")
-    max_context_tokens = config.model.max_context_tokens or model.text.max_positions
+    max_context_tokens = _context_tokens(config, model)
 
     preprocess = _tier(
         Preprocess,
@@ -67,6 +67,17 @@ def build(config: Config) -> Application:
         max_ongoing_requests=config.gateway.max_ongoing_requests,
         ray_actor_options={"num_cpus": 0.5},
     ).bind(config, max_context_tokens, preprocess, vision, decoder)
+
+
+def _context_tokens(config: Config, model: ModelConfig) -> int:
+    """Most tokens of prompt and answer: what the model was made for and a group's cache holds."""
+    decoder = config.decoder
+    token_bytes = kv_bytes_per_token(
+        model, decoder.tensor_parallel, value_bytes(decoder.dtype, decoder.device)
+    )
+    blocks = kv_blocks(decoder.kv_cache_bytes, decoder.block_size, token_bytes)
+    context = config.model.max_context_tokens or model.text.max_positions
+    return min(context, blocks * decoder.block_size)
 
 
 def _tier(kind: type, scaling: Autoscaling, **options: Any) -> Any:

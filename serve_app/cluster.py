@@ -77,7 +77,7 @@ def environment(config: Config, state: Path) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # A reference pickled outside Ray's counting leaks; make such a mistake fail loudly.
         "RAY_allow_out_of_band_object_ref_serialization": "0",
-        "RAY_DEDUP_LOGS": "0",
+        # Ray's coming default: a process that booked no GPU keeps its environment.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "GLOO_SOCKET_IFNAME": "lo",
         "HF_HUB_OFFLINE": "1",
@@ -113,6 +113,8 @@ def start(config: Config, state: Path) -> None:
         # Any free port: a fixed range may hold one that the config gives to something else.
         "--min-worker-port=0",
         "--max-worker-port=0",
+        # Ray's own client server would listen beside them and outlive the rest; nothing uses it.
+        "--ray-client-server-port=0",
         "--disable-usage-stats",
         "--log-style=record",
         "--log-color=false",

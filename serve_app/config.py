@@ -11,9 +11,17 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
+
+
+def value_bytes(dtype: Dtype, device: Device) -> int:
+    """Of one weight or cached value; ``auto`` is bfloat16 on CUDA and float32 on CPU."""
+    if dtype == "auto":
+        return 2 if device == "cuda" else 4
+    return 2 if dtype == "bfloat16" else 4
 
 
 class ConfigError(Exception):
@@ -169,7 +177,9 @@ def load_config(file: Path | None, overrides: Mapping[str, Any] | None = None) -
     if file is not None:
         try:
             values = yaml.safe_load(file.read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
+        except OSError as error:
+            raise ConfigError(f"{file}: {error.strerror}") from error
+        except yaml.YAMLError as error:
             raise ConfigError(f"{file}: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{file}: a config is a mapping of sections, not {values!r}")
@@ -187,8 +197,15 @@ def parse_config(values: Mapping[str, Any], source: str = "config") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']} (got {item['input']!r})"
-            for item in error.errors()
-        )
+        problems = "; ".join(_problem(item) for item in error.errors())
         raise ConfigError(f"{source}: {problems}") from error
+
+
+def _problem(item: ErrorDetails) -> str:
+    key = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return f"there is no key {key}"
+    message = item["msg"].removeprefix("Value error, ")
+    if isinstance(item["input"], dict):
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message} (got {item['input']!r})"

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
@@ -38,6 +39,7 @@ from shards.errors import GroupError, QueueFullError
 from shards.request import Delta, GenerationRequest
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 # A lost tier is replaced within seconds; three tries reach a healthy one or show that none is.
 ATTEMPTS = 3
 RETRY_DELAY_S = 0.5
@@ -119,11 +121,13 @@ class ServeTiers:
                 timeout_s=READINESS_TIMEOUT_S, return_exceptions=True
             )
         except Exception as error:
-            return Readiness(False, (f"decoder: no group is running ({type(error).__name__})",))
+            log.warning("no pulse of the decoder: %r", error)
+            return Readiness(False, ("decoder: no group is running",))
         reasons = []
         for pulse in pulses:
             if isinstance(pulse, BaseException):
-                reasons.append(f"decoder: {unwrap(pulse)}")
+                # In fixed words: anybody may ask, and Ray's would describe the machine.
+                reasons.append("decoder: a group was lost; a new one is starting")
             elif pulse.token_age_s > pulse.token_timeout_s:
                 reasons.append(
                     f"decoder group {pulse.group}: no token for {pulse.token_age_s:.0f} s"

@@ -19,7 +19,7 @@ from shards.config import ModelConfig, read_model_config
 from shards.conversation import Conversation, Image, Message, Text
 from shards.detokenizer import TextStream, Vocabulary
 from shards.engine import Engine
-from shards.errors import ModelConfigError, RequestError
+from shards.errors import ModelConfigError, PlanError, RequestError
 from shards.generation import Generation
 from shards.pixels import content_hash, patches, upright_rgb
 from shards.plan import check_cut, kv_bytes_per_token, rank_parameters
@@ -149,6 +149,8 @@ def run_rank(rank: int, job: Job, rendezvous: str, say: Callable[[str], None]) -
     from shards.runner import ModelRunner
 
     place = job.place
+    if place.device == "cuda" and not torch.cuda.is_available():
+        raise PlanError(f"--device cuda: torch {torch.__version__} finds no CUDA device here")
     torch.set_num_threads(place.threads)
     device = torch.device("cpu" if place.device == "cpu" else f"cuda:{rank}")
     comm: Communicator = SingleRank()

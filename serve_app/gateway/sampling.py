@@ -29,7 +29,7 @@ def sampling_of(
         InvalidRequest, RequestError: naming the field as the caller spelled it.
     """
     if body.n > max_choices:
-        raise InvalidRequest(f"must be between 1 and {max_choices}, not {body.n}", param="n")
+        raise InvalidRequest(f"n must be between 1 and {max_choices}, not {body.n}", param="n")
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("needs logprobs: true", param="top_logprobs")
     seed = _either("seed", body.seed, "random_seed", body.random_seed)

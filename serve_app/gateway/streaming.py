@@ -41,7 +41,7 @@ class EventStream(StreamingResponse):
 async def events(
     generation: Generation, answer: OpenAIAnswer, ping_interval_s: float
 ) -> AsyncIterator[bytes]:
-    """Chunks, comments while nothing comes, and either usage and [DONE] or one error chunk.
+    """Chunks, comments while nothing comes, and either usage or one error chunk, then [DONE].
 
     A stream that just stopped would pass for a success in both clients.
     """
@@ -67,6 +67,7 @@ async def events(
     except Exception as error:
         _logger.error("request %s failed mid-stream: %s", answer.request_id, stack_of(error))
         yield _event(answer.failure_chunk(api_error(error), generation.running))
+        yield _DONE
         return
     usage = answer.usage_chunk(generation.usage)
     if usage is not None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ class Home:
     def processes(self) -> list[psutil.Process]:
         return cluster.processes(self.state)
 
+    def _holding_token(self) -> list[psutil.Process]:
+        """Every process with this system's token in its environment, however it calls itself."""
+        token = cluster.environment(self.config, self.state)["RAY_AUTH_TOKEN_PATH"]
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("RAY_AUTH_TOKEN_PATH") == token:
+                    found.append(process)
+        return found
+
     def listening(self) -> dict[tuple[str, int], str]:
         """(address, port) -> name of the process, for every socket that this system listens on."""
         found = {}
@@ -82,7 +93,7 @@ class Home:
             config.ray.metrics_port,
         }
         found = {
-            "processes": [process.cmdline() for process in self.processes()],
+            "processes": [process.cmdline() for process in self._holding_token()],
             "sockets": [
                 connection.laddr
                 for connection in psutil.net_connections("inet")

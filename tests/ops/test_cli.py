@@ -162,7 +162,8 @@ def test_the_ray_token_is_never_printed(pixtral):
     [
         (["--model", "/nowhere"], "no model folder /nowhere"),
         (["--tp", "5"], "--tp 5: 5 ranks do not divide"),
-        (["--port", "0"], "gateway.port"),
+        (["--port", "0"], "--port 0: must be between 1 and 65535"),
+        (["--tp", "0"], "--tp 0: must be at least 1"),
     ],
 )
 def test_what_cannot_work_is_one_line(pixtral, args, reason):

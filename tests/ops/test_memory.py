@@ -1,8 +1,8 @@
 import psutil
 import pytest
 
-from ops.memory import GIB, available_bytes, host_need, value_bytes
-from serve_app.config import load_config
+from ops.memory import GIB, available_bytes, host_need
+from serve_app.config import load_config, value_bytes
 from shards.errors import PlanError
 from tests.ops.fakes import PIXTRAL_12B, PIXTRAL_LARGE
 

@@ -156,11 +156,12 @@ def test_a_broken_stream_ends_with_one_error_chunk_for_all_open_choices(gateway)
     gateway.tiers.generate_error = RuntimeError("prompt: my secret")
     gateway.tiers.items = 2
     answer = gateway.endpoint.chat(stream=True, n=2, max_tokens=50)
-    *_, last = events_of(answer)
+    *rest, last, done = events_of(answer)
     assert [choice["finish_reason"] for choice in last["choices"]] == ["error", "error"]
     assert last["error"]["type"] == "server_error"
+    assert not any("error" in event for event in rest)
+    assert done == "[DONE]"
     assert "secret" not in answer.text
-    assert "[DONE]" not in answer.text
 
 
 def test_a_failure_half_way_fails_a_whole_answer(gateway) -> None:
@@ -182,7 +183,8 @@ def test_deltas_that_end_too_soon_are_a_failure(gateway, monkeypatch) -> None:
 
     monkeypatch.setattr(tiers, "generate", cut_short)
     assert gateway.endpoint.chat(max_tokens=50).status_code == 502
-    last = events_of(gateway.endpoint.chat(stream=True, max_tokens=50))[-1]
+    *_, last, done = events_of(gateway.endpoint.chat(stream=True, max_tokens=50))
+    assert done == "[DONE]"
     assert "before it was complete" in last["error"]["message"]
 
 
