@@ -33,7 +33,7 @@ def build(config: Config) -> Application:
     Tokenizer.from_folder(config.model.path).require_model(model)
     if config.gateway.auth and config.gateway.api_key_file is None:
         raise ConfigError("gateway.api_key_file: needed while gateway.auth is true")
-    max_context_tokens = _context_tokens(config, model)
+    max_context_tokens = context_tokens(config, model)
 
     preprocess = _tier(
         Preprocess,
@@ -69,7 +69,7 @@ def build(config: Config) -> Application:
     ).bind(config, max_context_tokens, preprocess, vision, decoder)
 
 
-def _context_tokens(config: Config, model: ModelConfig) -> int:
+def context_tokens(config: Config, model: ModelConfig) -> int:
     """Most tokens of prompt and answer: what the model was made for and a group's cache holds."""
     decoder = config.decoder
     token_bytes = kv_bytes_per_token(

@@ -43,6 +43,15 @@ READ_AT_IMPORT = (
 )
 
 
+# The `ray` command without its client server, which nothing uses. It would start, on one port for
+# all systems, wherever what it needs is installed, has no switch, and outlives the rest.
+_RAY = (
+    "from ray.scripts import scripts;"
+    "scripts.get_ray_client_dependency_error = lambda: 'switched off';"
+    "scripts.main()"
+)
+
+
 class ClusterError(Exception):
     """The cluster could not be started, deployed to or stopped; one clear line."""
 
@@ -101,7 +110,7 @@ def start(config: Config, state: Path) -> None:
     _ensure_token(state)
     ray = config.ray
     command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head"),
+        *(sys.executable, "-c", _RAY, "start", "--head"),
         "--node-ip-address=127.0.0.1",
         f"--port={ray.gcs_port}",
         "--dashboard-host=127.0.0.1",
@@ -113,8 +122,6 @@ def start(config: Config, state: Path) -> None:
         # Any free port: a fixed range may hold one that the config gives to something else.
         "--min-worker-port=0",
         "--max-worker-port=0",
-        # Ray's own client server would listen beside them and outlive the rest; nothing uses it.
-        "--ray-client-server-port=0",
         "--disable-usage-stats",
         "--log-style=record",
         "--log-color=false",

@@ -39,7 +39,7 @@ from shards.errors import GroupError, QueueFullError
 from shards.request import Delta, GenerationRequest
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 # A lost tier is replaced within seconds; three tries reach a healthy one or show that none is.
 ATTEMPTS = 3
 RETRY_DELAY_S = 0.5
@@ -121,7 +121,7 @@ class ServeTiers:
                 timeout_s=READINESS_TIMEOUT_S, return_exceptions=True
             )
         except Exception as error:
-            log.warning("no pulse of the decoder: %r", error)
+            _logger.warning("no pulse of the decoder: %r", error)
             return Readiness(False, ("decoder: no group is running",))
         reasons = []
         for pulse in pulses:

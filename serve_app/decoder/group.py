@@ -35,7 +35,8 @@ from shards.request import Delta
 
 # Long enough for the open streams to pass the error on.
 _FAREWELL_S = 0.5
-_log = logging.getLogger("ray.serve")
+# Serve writes this logger to the replica's own file.
+_logger = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class DecoderGroup:
         if self._lost is None:
             self._lost = GroupError(f"group {self.group}: {reason}")
             self._streams.fail(self._lost)
-            _log.error("group lost", extra={"group": self.group, "reason": reason})
+            _logger.error("group lost", extra={"group": self.group, "reason": reason})
             # A replica without its ranks is of no use and Serve would need three failed health
             # checks to see it; a dead actor is replaced, and avoided by the router, at once.
             await asyncio.sleep(_FAREWELL_S)

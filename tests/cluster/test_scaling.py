@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tests.cluster.system import System, picture
 from tests.waiting import wait_until
@@ -40,23 +41,21 @@ def at_rest(system: System) -> bool:
     return tiers["Preprocess"] == tiers["Vision"] == 1
 
 
-class burst:  # noqa: N801  (a context manager that reads as a verb)
+@contextmanager
+def burst(send: Callable[[], None]) -> Iterator[None]:
     """Callers that repeat ``send`` until the block ends."""
+    stop = threading.Event()
 
-    def __init__(self, send: Callable[[], None]) -> None:
-        self._send = send
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._repeat) for _ in range(SENDERS)]
+    def repeat() -> None:
+        while not stop.is_set():
+            send()
 
-    def __enter__(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
+    threads = [threading.Thread(target=repeat) for _ in range(SENDERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
             thread.join(60)
-
-    def _repeat(self) -> None:
-        while not self._stop.is_set():
-            self._send()

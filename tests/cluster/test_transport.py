@@ -69,5 +69,5 @@ def test_replica_metrics_are_on_rays_endpoint(system: System) -> None:
         "ray_pixtral_decoder_kv_blocks_free",
         "ray_pixtral_preprocess_duration_seconds_count",
     ):
-        assert wait_until(lambda name=name: bool(system.metrics(name)), 30), name  # type: ignore[misc]
+        assert wait_until(lambda name=name: bool(system.metrics(name)), 60), name  # type: ignore[misc]
     assert max(system.metrics("ray_pixtral_decoder_generated_tokens")) >= 2

@@ -1,0 +1,52 @@
+"""What ``build`` refuses before any tier starts, and what it promises callers."""
+
+import json
+
+import pytest
+
+from ops import nano
+from serve_app.app import build, context_tokens
+from serve_app.config import ConfigError, load_config
+from shards.errors import ModelConfigError, PlanError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return nano.ensure(tmp_path_factory.mktemp("models") / "nano")
+
+
+def config(folder, **overrides):
+    return load_config(None, {"model.path": str(folder), **overrides})
+
+
+def test_a_context_is_what_the_model_and_the_cache_both_hold(folder):
+    large = {"decoder.tensor_parallel": 2, "decoder.kv_cache_bytes": 64 * 2**20}
+    # Keys and values, 4 layers, 2 of 4 heads a rank, 32 channels, 4 bytes.
+    token_bytes = 2 * 4 * 2 * 32 * 4
+    held = 64 * 2**20 // token_bytes
+    assert context_tokens(config(folder, **large), nano.NANO) == held
+    assert (
+        context_tokens(config(folder, **large, **{"model.max_context_tokens": 99}), nano.NANO) == 99
+    )
+    huge = {"decoder.kv_cache_bytes": 2**40}
+    assert context_tokens(config(folder, **huge), nano.NANO) == nano.NANO.text.max_positions
+
+
+def test_keys_are_asked_for_only_where_there_is_one(folder):
+    with pytest.raises(ConfigError, match=r"gateway\.api_key_file"):
+        build(config(folder))
+
+
+def test_ranks_that_do_not_cut_the_model(folder):
+    with pytest.raises(PlanError, match="3"):
+        build(config(folder, **{"decoder.tensor_parallel": 3}))
+
+
+def test_another_models_tokenizer(folder, tmp_path):
+    for file in folder.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    params = json.loads((folder / "params.json").read_text())
+    (tmp_path / "params.json").unlink()
+    (tmp_path / "params.json").write_text(json.dumps(params | {"vocab_size": 32000}))
+    with pytest.raises(ModelConfigError, match=r"32768 ids .* 32000"):
+        build(config(tmp_path))
