@@ -69,8 +69,22 @@ class System:
                 if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
                     yield json.loads(line.removeprefix(b"data: "))
 
-    def pulses(self) -> list[dict[str, Any]]:
-        return list(asyncio.run_coroutine_threadsafe(cluster.pulses(), self.loop).result(30))
+    def group(self) -> dict[str, Any]:
+        """The pulse of the one decoder group; waits while it is being replaced, which this
+        process may hear of later than the gateway."""
+        pulses: list[dict[str, Any]] = []
+
+        def one_lives() -> bool:
+            pulses[:] = asyncio.run_coroutine_threadsafe(cluster.pulses(), self.loop).result(30)
+            return len(pulses) == 1 and "stats" in pulses[0]
+
+        assert wait_until(one_lives, 60, 0.05), pulses
+        return pulses[0]
+
+    def stats(self) -> dict[str, Any]:
+        """The group's engine counters."""
+        stats: dict[str, Any] = self.group()["stats"]
+        return stats
 
     def tiers(self) -> dict[str, int]:
         """Running replicas per tier."""

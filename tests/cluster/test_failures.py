@@ -17,8 +17,7 @@ from tests.waiting import wait_until
 
 
 def rank_pids(system: System) -> list[int]:
-    (pulse,) = system.pulses()
-    return list(pulse["rank_pids"])
+    return list(system.group()["rank_pids"])
 
 
 def kill(pid: int) -> None:
@@ -34,7 +33,7 @@ def test_a_request_whose_group_dies_before_its_first_token_is_answered_by_anothe
     prompt = "word " * 6000
     ask = threading.Thread(target=lambda: answers.append(system.chat(prompt, max_tokens=4)))
     ask.start()
-    assert wait_until(lambda: system.pulses()[0]["stats"]["running"] == 1, 30, 0.01)
+    assert wait_until(lambda: system.stats()["running"] == 1, 30, 0.01)
     kill(before[1])
     ask.join(90)
     assert answers, "the request was never answered"
@@ -55,21 +54,20 @@ def test_a_stream_whose_group_dies_ends_with_an_error_chunk(system: System) -> N
 
 
 def test_a_client_that_hangs_up_frees_its_kv_blocks_within_a_step(system: System) -> None:
-    (before,) = system.pulses()
+    before = system.stats()
     with system.post("hello", max_tokens=4000, stream=True) as response:
         for _ in range(6):
             response.readline()
-        assert wait_until(lambda: system.pulses()[0]["stats"]["running"] == 1, 10)
-        busy = system.pulses()[0]["stats"]
+        assert wait_until(lambda: system.stats()["running"] == 1, 10)
+        busy = system.stats()
         assert busy["blocks_free"] < busy["blocks_total"]
 
     def freed() -> bool:
-        stats = system.pulses()[0]["stats"]
+        stats = system.stats()
         return bool(stats["running"] == 0 and stats["blocks_free"] == stats["blocks_total"])
 
     assert wait_until(freed, 10)
-    (after,) = system.pulses()
-    generated = after["stats"]["generated_tokens_total"] - before["stats"]["generated_tokens_total"]
+    generated = system.stats()["generated_tokens_total"] - before["generated_tokens_total"]
     assert generated < 4000, "the engine went on for a caller who had left"
 
 

@@ -33,7 +33,7 @@ def test_only_tiers_that_compute_load_torch(system: System) -> None:
 
 
 def test_each_rank_is_a_process_of_its_own(system: System) -> None:
-    (pulse,) = system.pulses()
+    pulse = system.group()
     pids = set(pulse["rank_pids"])
     assert len(pids) == system.config.decoder.tensor_parallel
     assert replica(system, "DecoderGroup").pid not in pids
@@ -61,7 +61,7 @@ def test_a_reference_pickled_outside_rays_counting_fails_loudly(system: System) 
 
 
 def test_ranks_have_readable_names(system: System) -> None:
-    (pulse,) = system.pulses()
+    pulse = system.group()
     names = {entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)}
     for rank in range(system.config.decoder.tensor_parallel):
         assert f"nano:{pulse['group']}:rank-{rank}" in names
