@@ -6,7 +6,6 @@ side: each has its own state folder, session folder and ports, and ``stop`` ends
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import secrets
@@ -180,22 +179,17 @@ def status(config: Config, state: Path) -> ClusterStatus:
             TierStatus(name, tier.status.value, sum(tier.replica_states.values()), tier.message)
             for name, tier in application.deployments.items()
         )
-        return ClusterStatus(
-            True, application.status.value, application.message, tiers, asyncio.run(pulses())
-        )
+        return ClusterStatus(True, application.status.value, application.message, tiers, pulses())
 
 
-async def pulses() -> tuple[dict[str, Any], ...]:
-    """What each decoder group says of itself (see ``decoder/group.py``); none while none runs.
-
-    Serve's handles live on the event loop they were first used on: call it from one that stays.
-    """
+def pulses() -> tuple[dict[str, Any], ...]:
+    """What each decoder group says of itself (see ``decoder/group.py``); none while none runs."""
     from ray import serve
     from ray.serve.exceptions import DeploymentUnavailableError
 
     try:
         handle = serve.get_deployment_handle("DecoderGroup", APPLICATION)
-        answers = await handle.broadcast("pulse").results_async(
+        answers = handle.broadcast("pulse").results(
             timeout_s=PULSE_TIMEOUT_S, return_exceptions=True
         )
     except (DeploymentUnavailableError, TimeoutError):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -31,7 +29,6 @@ KEY = "sk-pixtral-cluster-tests"
 class System:
     config: Config
     state: Path
-    loop: asyncio.AbstractEventLoop = field(default_factory=lambda: _running_loop())
 
     @property
     def url(self) -> str:
@@ -75,7 +72,7 @@ class System:
         pulses: list[dict[str, Any]] = []
 
         def one_lives() -> bool:
-            pulses[:] = asyncio.run_coroutine_threadsafe(cluster.pulses(), self.loop).result(30)
+            pulses[:] = cluster.pulses()
             return len(pulses) == 1 and "stats" in pulses[0]
 
         assert wait_until(one_lives, 60, 0.05), pulses
@@ -119,12 +116,6 @@ class System:
                 return bool(response.status == 200)
         except (HTTPError, OSError):
             return False
-
-
-def _running_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-    return loop
 
 
 def picture(width: int, height: int, shade: int = 128) -> dict[str, Any]:
