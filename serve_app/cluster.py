@@ -37,6 +37,7 @@ SERVE_SETTINGS = {"RAY_SERVE_LOG_TO_STDERR": "0"}
 READ_AT_IMPORT = (
     "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN_PATH",
+    "RAY_ENABLE_AUTO_CONNECT",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
     "RAY_allow_out_of_band_object_ref_serialization",
 )
@@ -81,6 +82,9 @@ def environment(config: Config, state: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(state / "ray-token"),
         "RAY_ADDRESS": f"127.0.0.1:{config.ray.gcs_port}",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Threads of Serve outlive a driver's connection; reconnecting for them to a system that is
+        # gone would end the process after a minute.
+        "RAY_ENABLE_AUTO_CONNECT": "0",
         # Ray would otherwise replace a loopback node address by the machine's own.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # A reference pickled outside Ray's counting leaks; make such a mistake fail loudly.
@@ -187,13 +191,16 @@ def pulses() -> tuple[dict[str, Any], ...]:
     from ray import serve
     from ray.serve.exceptions import DeploymentUnavailableError
 
+    handle = serve.get_deployment_handle("DecoderGroup", APPLICATION)
     try:
-        handle = serve.get_deployment_handle("DecoderGroup", APPLICATION)
         answers = handle.broadcast("pulse").results(
             timeout_s=PULSE_TIMEOUT_S, return_exceptions=True
         )
     except (DeploymentUnavailableError, TimeoutError):
         return ()
+    finally:
+        # Otherwise it reports its load for as long as this process lives.
+        handle.shutdown()
     return tuple(
         {"error": str(answer)} if isinstance(answer, BaseException) else asdict(answer)
         for answer in answers

@@ -22,6 +22,7 @@ os.environ.update(
     # tests drive has its state here (see serve_app.cluster.connected).
     RAY_AUTH_MODE="token",
     RAY_AUTH_TOKEN_PATH=str(Path(tempfile.mkdtemp(prefix="pixtral-tests-")) / "ray-token"),
+    RAY_ENABLE_AUTO_CONNECT="0",
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
     RAY_allow_out_of_band_object_ref_serialization="0",
 )
