@@ -6,11 +6,12 @@ config = load_config(Path("ops/profiles/local.yaml"), {"model.path": "/models/pi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 Device = Literal["cpu", "cuda"]
@@ -126,12 +127,16 @@ class Vision(_Frozen):
 class Decoder(_Frozen):
     """One replica is one tensor-parallel group of ``tensor_parallel`` ranks.
 
+    ``journal_folder`` is where rank 0 notes what it computed before anybody hears of it; on each
+    node its own, and kept between starts.
+
     ``kv_cache_bytes`` is per rank. ``token_timeout_s``: a group that has generated nothing for
     this long while it should is not ready. ``collective_timeout_s``: a rank silent for this long
     becomes an error.
     """
 
     tensor_parallel: int = Field(1, ge=1)
+    journal_folder: Path | None = None
     device: Device = "cpu"
     dtype: Dtype = "auto"
     backend: Literal["gloo", "nccl"] = "gloo"
@@ -146,6 +151,49 @@ class Decoder(_Frozen):
     token_timeout_s: float = Field(30.0, gt=0)
     collective_timeout_s: float = Field(60.0, gt=0)
     autoscaling: Autoscaling = Autoscaling(target_ongoing_requests=16.0)
+
+
+class Accounting(_Frozen):
+    """The ledger: where it is kept and how it is run.
+
+    Attributes:
+        database_url: ``sqlite:////path/to/file`` (one gateway) or ``postgresql://user@host/name``
+            (any number). A password belongs into ``database_password_file``.
+        pepper_file: 32 random bytes or more, the secret without which stored key digests and
+            stored answers are worthless. Kept apart from the database.
+        batch_window_ms: how long a transaction waits for company; 0 takes what waits already.
+        hold_lease_s: a gateway silent for this long is dead, and its requests are settled for it.
+        hold_timeout_s: how long a request waits for a database that does not answer.
+        keyed_lifetime_s: how long a request with an Idempotency-Key runs on without its client.
+        replay_wait_s: how long its repeat waits for an answer that another gateway is giving.
+        replay_keep_s: how long its answer can be had again.
+        usd_per_hour: what the machines cost us, for the report that sets it beside the prices.
+        metrics_token_file: asked for by ``/metrics`` off loopback.
+    """
+
+    database_url: str = ""
+    database_password_file: Path | None = None
+    pepper_file: Path | None = None
+    batch_window_ms: float = Field(0.0, ge=0, le=5)
+    hold_lease_s: float = Field(60.0, ge=2)
+    hold_timeout_s: float = Field(10.0, gt=0)
+    sweep_interval_s: float = Field(1.0, gt=0)
+    keyed_lifetime_s: float = Field(600.0, gt=0)
+    replay_wait_s: float = Field(30.0, ge=0)
+    replay_keep_s: float = Field(86_400.0, gt=0)
+    usd_per_hour: Decimal | None = Field(None, ge=0)
+    metrics_token_file: Path | None = None
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_store(cls, url: str) -> str:
+        if url and not url.startswith(("sqlite:////", "postgresql://")):
+            raise ValueError("must be sqlite:////path or postgresql://user@host/name")
+        return url
+
+    @property
+    def single_gateway(self) -> bool:
+        return self.database_url.startswith("sqlite")
 
 
 class Ray(_Frozen):
@@ -164,7 +212,17 @@ class Config(_Frozen):
     preprocess: Preprocess = Preprocess()
     vision: Vision = Vision()
     decoder: Decoder = Decoder()
+    accounting: Accounting = Accounting()
     ray: Ray = Ray()
+
+    @model_validator(mode="after")
+    def _one_writer_on_sqlite(self) -> Config:
+        if self.accounting.single_gateway and self.gateway.autoscaling.max_replicas > 1:
+            raise ValueError(
+                "gateway.autoscaling.max_replicas: an SQLite ledger takes one gateway; "
+                "set accounting.database_url to a PostgreSQL one for more"
+            )
+        return self
 
 
 def load_config(file: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -3,9 +3,17 @@
     ApiError
     ├── InvalidRequest        400/422  the body is wrong; ``param`` names the field
     ├── Unauthorized          401
+    ├── Forbidden             403      the key's role or scope does not reach so far
     ├── ModelNotFound         404
+    ├── NotFound              404      an account, key, line … that is not there
+    ├── Conflict              409      what is asked for clashes with what is
+    │   └── InFlight          409      the same Idempotency-Key is still being answered
     ├── PayloadTooLarge       413
+    ├── ReusedKey             422      an Idempotency-Key sent with another body
+    ├── RateLimited           429      Retry-After says when there is room again
+    ├── BudgetExhausted       429      the month's budget cannot hold this request; no retry helps
     ├── Overloaded            503      no room or no tier ready; Retry-After is sent
+    │   └── LedgerUnavailable 503      the accounts cannot be written, so nothing is begun
     └── ServerFault           500      our fault; the request id finds it in the logs
         └── GenerationFailed  502      a tier died while answering
 
@@ -25,16 +33,26 @@ class ApiError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     default_code: ClassVar[str] = "internal_error"
-    retry_after_s: ClassVar[int | None] = None
+    default_retry_after_s: ClassVar[int | None] = None
+    # Whether sending the same again may help; None leaves it to the client.
+    should_retry: ClassVar[bool | None] = None
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.code = code or self.default_code
+        self.retry_after_s = self.default_retry_after_s if retry_after_s is None else retry_after_s
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.message, self.param, self.code))
+        return (_rebuild, (type(self), self.message, self.param, self.code, self.retry_after_s))
 
 
 class InvalidRequest(ApiError):  # noqa: N818  (reads as what it is)
@@ -49,10 +67,34 @@ class Unauthorized(ApiError):  # noqa: N818
     default_code = "invalid_api_key"
 
 
+class Forbidden(ApiError):  # noqa: N818
+    status = 403
+    type = "permission_error"
+    default_code = "permission_denied"
+
+
 class ModelNotFound(ApiError):  # noqa: N818
     status = 404
     type = "invalid_request_error"
     default_code = "model_not_found"
+
+
+class NotFound(ApiError):  # noqa: N818
+    status = 404
+    type = "invalid_request_error"
+    default_code = "not_found"
+
+
+class Conflict(ApiError):  # noqa: N818
+    status = 409
+    type = "invalid_request_error"
+    default_code = "conflict"
+
+
+class InFlight(Conflict):
+    default_code = "request_in_flight"
+    default_retry_after_s = 2
+    should_retry = True
 
 
 class PayloadTooLarge(ApiError):  # noqa: N818
@@ -61,11 +103,38 @@ class PayloadTooLarge(ApiError):  # noqa: N818
     default_code = "payload_too_large"
 
 
+class ReusedKey(ApiError):  # noqa: N818
+    status = 422
+    type = "invalid_request_error"
+    default_code = "idempotency_key_reused"
+    should_retry = False
+
+
+class RateLimited(ApiError):  # noqa: N818
+    status = 429
+    type = "rate_limit_error"
+    default_code = "rate_limit_exceeded"
+    default_retry_after_s = 1
+    should_retry = True
+
+
+class BudgetExhausted(ApiError):  # noqa: N818
+    status = 429
+    type = "insufficient_quota"
+    default_code = "insufficient_quota"
+    should_retry = False
+
+
 class Overloaded(ApiError):  # noqa: N818
     status = 503
     type = "overloaded_error"
     default_code = "overloaded"
-    retry_after_s = 2
+    default_retry_after_s = 2
+    should_retry = True
+
+
+class LedgerUnavailable(Overloaded):
+    default_code = "ledger_unavailable"
 
 
 class ServerFault(ApiError):  # noqa: N818
@@ -89,5 +158,7 @@ def api_error(error: BaseException) -> ApiError:
     return ServerFault("internal error; quote the request id when reporting it")
 
 
-def _rebuild(kind: type[ApiError], message: str, param: str | None, code: str) -> ApiError:
-    return kind(message, param=param, code=code)
+def _rebuild(
+    kind: type[ApiError], message: str, param: str | None, code: str, retry_after_s: int | None
+) -> ApiError:
+    return kind(message, param=param, code=code, retry_after_s=retry_after_s)

@@ -11,6 +11,7 @@ from typing import Any
 
 from shards.conversation import Conversation
 from shards.request import GenerationRequest, Picture
+from shards.tally import Tally
 
 # A ray.ObjectRef in the cluster; the array itself where tiers run in one process (tests).
 ArrayRef = Any
@@ -70,3 +71,15 @@ class Features:
 class Generate:
     request: GenerationRequest
     features: tuple[Features, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPage:
+    """A stretch of one group's journal: the latest tally of each choice it speaks of.
+
+    ``offset`` is the bookmark to go on from, in bytes.
+    """
+
+    group: str
+    offset: int
+    tallies: tuple[Tally, ...]

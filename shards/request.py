@@ -100,13 +100,14 @@ class GenerationRequest:
     """One request to the engine.
 
     The prompt holds one [IMG] id per patch of ``pictures``, in order; the features themselves are
-    handed over beside the request.
+    handed over beside the request. ``attempt`` counts from 1 when it is sent again elsewhere.
     """
 
     request_id: str
     prompt: tuple[int, ...]
     sampling: Sampling
     pictures: tuple[Picture, ...] = ()
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,10 @@ class Delta:
         token_ids: generated since the last delta; the token that ended the choice (end of
             sequence, stop token, last token of a stop string) is included.
         finish_reason: None while the choice goes on.
-        prompt_tokens, completion_tokens: cumulative; completion_tokens counts this choice only.
+        prompt_tokens: computed so far, for all choices together; all of them once a token came.
+        completion_tokens: of this choice so far.
         stop: the stop string, or the id of the stop token, that ended the choice.
+        image_tokens: of ``prompt_tokens``, those that stand for pictures.
     """
 
     request_id: str
@@ -138,6 +141,7 @@ class Delta:
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     stop: str | int | None = None
+    image_tokens: int = 0
 
 
 def _between(param: str, value: float, low: float, high: float | None) -> None:

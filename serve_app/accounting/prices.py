@@ -1,4 +1,4 @@
-"""What a token costs, by model.
+"""What a token costs, by model and kind: sheets of integer nano-dollars per token.
 
 Mistral's list prices: Pixtral Large $2.00 in and $6.00 out per million tokens, Pixtral 12B $0.15
 both ways. Any other model, the bundled untrained one too, is priced as Pixtral Large unless its
@@ -9,10 +9,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serve_app.accounting.tokens import Kind, Tokens
 from serve_app.config import Model, Price
 
 PIXTRAL_LARGE = Price(input_nano_usd_per_token=2_000, output_nano_usd_per_token=6_000)
 PIXTRAL_12B = Price(input_nano_usd_per_token=150, output_nano_usd_per_token=150)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSheet:
+    """One version of a model's prices, never edited: nano-dollars per token of each kind.
+
+    Attributes:
+        id: of the row in ``price_versions``.
+        tier: ``standard`` or ``batch``.
+        effective_us: from when on; a sheet holds until the next one of its model and tier.
+    """
+
+    id: int
+    model: str
+    tier: str
+    text: int
+    image: int
+    cached_text: int
+    cached_image: int
+    output: int
+    effective_us: int
+
+    def of(self, kind: Kind) -> int:
+        price: int = getattr(self, kind.value)
+        return price
+
+    def cost(self, tokens: Tokens) -> int:
+        """In nano-dollars."""
+        return sum(self.of(kind) * count for kind, count in tokens.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,9 @@ def _headers(error: ApiError) -> dict[str, str]:
     """``x-should-retry`` is for openai's client, which also obeys Retry-After."""
     headers = {}
     if error.retry_after_s is not None:
-        headers = {"retry-after": str(error.retry_after_s), "x-should-retry": "true"}
+        headers["retry-after"] = str(error.retry_after_s)
+    if error.should_retry is not None:
+        headers["x-should-retry"] = "true" if error.should_retry else "false"
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
     return headers

@@ -5,11 +5,11 @@ The gateway's own tests run it over an in-process engine.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serve_app.messages import PrepareRequest, Prompt
+from serve_app.messages import JournalPage, PrepareRequest, Prompt
 from shards.request import Delta, GenerationRequest
 
 
@@ -41,5 +41,19 @@ class Tiers(Protocol):
         Raises:
             ApiError: refused or failed (``GenerationFailed`` once tokens were delivered).
         """
+
+    async def abort(self, request_ids: Sequence[str]) -> None:
+        """End requests in every group, whoever asked for them; unknown ids are fine.
+
+        Their open streams end with ABORT deltas, whose counts are final. When this returns, every
+        living group has journaled its last word on them.
+
+        Raises:
+            Overloaded: a group did not answer; what it computed for them is not final yet.
+        """
+
+    async def journal(self, bookmarks: Mapping[str, int]) -> tuple[JournalPage, ...]:
+        """What the groups' journals hold beyond ``bookmarks`` (group → offset, else from its
+        start), those of dead groups too; pages are bounded, so ask until none comes."""
 
     async def readiness(self) -> Readiness: ...
