@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serve_app.accounting.cost import CURRENCY, cost_of, format_usd
+from serve_app.accounting.cost import cost_of
+from serve_app.accounting.money import CURRENCY, format_usd
 from serve_app.accounting.prices import ListedPrice
 from serve_app.config import Config
 from serve_app.errors import ApiError, api_error

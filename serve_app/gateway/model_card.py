@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve_app.accounting.cost import CURRENCY, format_usd
+from serve_app.accounting.money import CURRENCY, usd_per_million
 from serve_app.accounting.prices import ListedPrice
 from serve_app.config import Model
 from serve_app.errors import ModelNotFound
 
 _ECHO_CHARS = 100
-_PER_TOKENS = 1_000_000
 
 
 def check_model(name: str, model: Model) -> None:
@@ -45,12 +44,8 @@ def model_card(
         "deprecation": None,
         "pricing": {
             "currency": CURRENCY,
-            "input_per_million_tokens": format_usd(
-                listed.price.input_nano_usd_per_token * _PER_TOKENS
-            ),
-            "output_per_million_tokens": format_usd(
-                listed.price.output_nano_usd_per_token * _PER_TOKENS
-            ),
+            "input_per_million_tokens": usd_per_million(listed.price.input_nano_usd_per_token),
+            "output_per_million_tokens": usd_per_million(listed.price.output_nano_usd_per_token),
             "basis": listed.basis,
         },
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from serve_app.accounting.cost import CURRENCY, cost_of, format_usd
+from serve_app.accounting.cost import cost_of
+from serve_app.accounting.money import CURRENCY, format_usd
 from serve_app.config import Price
 from serve_app.messages import Prompt
 from shards.request import Delta
