@@ -20,6 +20,7 @@ from shards.generation import Choice, Generation
 from shards.request import Delta, FinishReason, GenerationRequest, TokenLogprob
 from shards.scheduler import Limits, Schedule, Scheduler
 from shards.step import PictureKey, Runner
+from shards.tally import Tally
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,8 @@ class EngineStats:
         waiting: choices of requests that wait for room.
         prompt_tokens_total: prompt tokens prefilled, once per request whatever its ``n``.
         generated_tokens_total: tokens drawn for all choices.
+        unmetered_tokens_total: both kinds, of requests that nobody answers for; they are in no
+            tally and in neither of the two counts above, whose sum is that of all tallies.
         last_token_at: ``clock`` when a token was last drawn; None before the first.
     """
 
@@ -43,6 +46,7 @@ class EngineStats:
     blocks_free: int
     prompt_tokens_total: int
     generated_tokens_total: int
+    unmetered_tokens_total: int
     steps_total: int
     last_token_at: float | None
 
@@ -89,8 +93,11 @@ class Engine:
         self._features: dict[str, Sequence[np.ndarray]] = {}
         self._never = vocabulary.control_ids - vocabulary.answer_ids
         self._failure: str | None = None
+        # Choices whose tally has changed and was not asked for since, oldest change first.
+        self._untold: dict[Choice, None] = {}
         self._prompt_tokens = 0
         self._generated_tokens = 0
+        self._unmetered_tokens = 0
         self._steps = 0
         self._last_token_at: float | None = None
 
@@ -98,11 +105,18 @@ class Engine:
     def has_work(self) -> bool:
         return bool(self._generations)
 
-    def add(self, request: GenerationRequest, features: Sequence[np.ndarray] = ()) -> None:
+    def add(
+        self,
+        request: GenerationRequest,
+        features: Sequence[np.ndarray] = (),
+        *,
+        metered: bool = True,
+    ) -> None:
         """Take a request in; its deltas come out of the next steps.
 
         Args:
             features: per picture [patches, vision hidden], before the projector.
+            metered: False for a request of nobody's (a sign of life), which is not tallied.
 
         Raises:
             RequestError: it can never run (field named); ContextLengthError: it is too long.
@@ -113,7 +127,7 @@ class Engine:
         if request.request_id in self._generations:
             raise RequestError("request_id", f"{request.request_id!r} is being answered already")
         check_request(request, features, self._vocabulary)
-        generation = self._generation(request)
+        generation = self._generation(request, metered)
         self._scheduler.add(generation)
         self._generations[request.request_id] = generation
         if features:
@@ -155,6 +169,16 @@ class Engine:
         self._forget(generation)
         return tuple(deltas)
 
+    def tallies(self) -> tuple[Tally, ...]:
+        """What was computed for each choice, of those for whom more was since the last call.
+
+        Counts are cumulative; a prompt's progress shows before its first token. Ask after each
+        step: what is not asked for is kept.
+        """
+        tallies = tuple(choice.tally for choice in self._untold)
+        self._untold.clear()
+        return tallies
+
     def stats(self) -> EngineStats:
         scheduler = self._scheduler
         return EngineStats(
@@ -164,6 +188,7 @@ class Engine:
             blocks_free=scheduler.blocks.free,
             prompt_tokens_total=self._prompt_tokens,
             generated_tokens_total=self._generated_tokens,
+            unmetered_tokens_total=self._unmetered_tokens,
             steps_total=self._steps,
             last_token_at=self._last_token_at,
         )
@@ -187,8 +212,8 @@ class Engine:
         tokens = iter(drawn)
         for choice, step in zip(schedule.choices, schedule.plan.sequences, strict=True):
             self._scheduler.advance(choice, len(step.token_ids))
-            if choice.index == 0 and not choice.output:
-                self._prompt_tokens += len(step.token_ids)
+            prefilled = len(step.token_ids) if choice.index == 0 and not choice.output else 0
+            self._count(choice, prefilled, int(step.sample is not None))
             if step.sample is not None:
                 deltas.append(self._accept(choice, next(tokens)))
         self._steps += bool(schedule.choices)
@@ -198,10 +223,17 @@ class Engine:
                 del self._generations[generation.request.request_id]
         return deltas
 
+    def _count(self, choice: Choice, prefilled: int, drawn: int) -> None:
+        if not choice.generation.metered:
+            self._unmetered_tokens += prefilled + drawn
+        elif prefilled or drawn:
+            self._prompt_tokens += prefilled
+            self._generated_tokens += drawn
+            self._untold[choice] = None
+
     def _accept(self, choice: Choice, drawn: TokenLogprob) -> Delta:
         """Add a token to a choice and see whether it ends there."""
         choice.append(drawn.token_id)
-        self._generated_tokens += 1
         self._last_token_at = self._clock()
         choice.finish_reason, stop = self._ending(choice, drawn.token_id)
         if choice.finish_reason is not None:
@@ -225,7 +257,7 @@ class Engine:
             return FinishReason.LENGTH, None
         return None, None
 
-    def _generation(self, request: GenerationRequest) -> Generation:
+    def _generation(self, request: GenerationRequest, metered: bool) -> Generation:
         sampling, eos = request.sampling, self._vocabulary.eos_id
         banned = self._never | {eos} if sampling.ignore_eos else self._never
         return Generation(
@@ -238,6 +270,7 @@ class Engine:
                 TextStream(self._vocabulary, sampling.stop) if sampling.stop else None
                 for _ in range(sampling.n)
             ],
+            metered=metered,
         )
 
     def _forget(self, generation: Generation) -> None:
@@ -270,14 +303,16 @@ def _delta(
     logprobs: tuple[TokenLogprob, ...] = (),
     stop: str | int | None = None,
 ) -> Delta:
-    request = choice.generation.request
+    generation, request = choice.generation, choice.generation.request
     return Delta(
         request_id=request.request_id,
         choice=choice.index,
         token_ids=token_ids,
-        prompt_tokens=len(request.prompt),
+        prompt_tokens=generation.prompt_tokens,
         completion_tokens=len(choice.output),
         finish_reason=choice.finish_reason,
         logprobs=logprobs,
         stop=stop,
+        image_tokens=generation.image_tokens,
+        attempt=request.attempt,
     )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from shards.request import FinishReason, GenerationRequest
 from shards.step import PictureKey, PictureRows, SampleSpec, SequenceStep
+from shards.tally import Tally
 
 if TYPE_CHECKING:
     from shards.detokenizer import TextStream
@@ -52,6 +53,21 @@ class Choice:
     def missing(self) -> int:
         """Tokens to compute before the next one can be drawn; 1 while decoding."""
         return len(self.generation.request.prompt) + len(self.output) - self.computed
+
+    @property
+    def tally(self) -> Tally:
+        """What was computed for it so far; the prompt counts with choice 0."""
+        generation = self.generation
+        prompt = generation.prompt_tokens if self.index == 0 else 0
+        image = generation.image_tokens if self.index == 0 else 0
+        return Tally(
+            generation.request.request_id,
+            generation.request.attempt,
+            self.index,
+            text=prompt - image,
+            image=image,
+            output=len(self.output),
+        )
 
     def append(self, token_id: int) -> None:
         self.output.append(token_id)
@@ -109,6 +125,7 @@ class Generation:
         banned: ids that may never be drawn.
         banned_early: ids that may not be drawn before ``min_tokens``.
         texts: for each choice, the finder of its stop strings, or None.
+        metered: whether somebody is to answer for what it costs.
     """
 
     def __init__(
@@ -120,8 +137,10 @@ class Generation:
         banned: tuple[int, ...] = (),
         banned_early: tuple[int, ...] = (),
         texts: Sequence[TextStream | None] | None = None,
+        metered: bool = True,
     ) -> None:
         self.request = request
+        self.metered = metered
         self.banned = banned
         self.banned_early = banned_early
         sampling = request.sampling
@@ -153,6 +172,21 @@ class Generation:
     def ready(self) -> list[Choice]:
         """Choices that can be computed now: the first alone until the prompt is prefilled."""
         return self.unfinished if self.forked else self.choices[:1]
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt computed so far; choice 0 computes them for all."""
+        return min(self.choices[0].computed, len(self.request.prompt))
+
+    @property
+    def image_tokens(self) -> int:
+        """Of ``prompt_tokens``, those of pictures: patches, row breaks and ends."""
+        computed, tokens, offset = self.prompt_tokens, 0, 0
+        for picture in self.request.pictures:
+            start = self._image_positions[offset]
+            tokens += min(max(computed - start, 0), picture.grid.tokens)
+            offset += picture.grid.patches
+        return tokens
 
     @property
     def blocks_owed(self) -> int:

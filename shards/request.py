@@ -131,6 +131,7 @@ class Delta:
         completion_tokens: of this choice so far.
         stop: the stop string, or the id of the stop token, that ended the choice.
         image_tokens: of ``prompt_tokens``, those that stand for pictures.
+        attempt: which try at the request this is (see ``GenerationRequest``).
     """
 
     request_id: str
@@ -142,6 +143,7 @@ class Delta:
     logprobs: tuple[TokenLogprob, ...] = ()
     stop: str | int | None = None
     image_tokens: int = 0
+    attempt: int = 1
 
 
 def _between(param: str, value: float, low: float, high: float | None) -> None:
