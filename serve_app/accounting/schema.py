@@ -37,7 +37,10 @@ from sqlalchemy import (
 WASTE_ACCOUNT = 1
 REVENUE_ACCOUNT = 2
 
-APPEND_ONLY = ("price_versions", "lines", "adjustments", "audit_log")
+# Kept so by triggers: no row is ever changed or deleted.
+APPEND_ONLY = ("price_versions", "lines", "adjustments", "months", "audit_log")
+# A closed month takes no more of these.
+OF_A_MONTH = ("holds", "lines", "adjustments")
 
 metadata = MetaData(
     naming_convention={
@@ -89,6 +92,16 @@ accounts = Table(
     *_bucket("output_tokens"),
     UniqueConstraint("scope", "parent_id", "name"),
     CheckConstraint("concurrent >= 0", name="concurrent"),
+)
+# Organisations have no parent, and no two NULLs are equal.
+_root = accounts.c.parent_id.is_(None)
+Index(
+    "ix_accounts_root",
+    accounts.c.scope,
+    accounts.c.name,
+    unique=True,
+    sqlite_where=_root,
+    postgresql_where=_root,
 )
 
 keys = Table(
