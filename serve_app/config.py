@@ -164,6 +164,8 @@ class Accounting(_Frozen):
         batch_window_ms: how long a transaction waits for company; 0 takes what waits already.
         hold_lease_s: a gateway silent for this long is dead, and its requests are settled for it.
         hold_timeout_s: how long a request waits for a database that does not answer.
+        audit_patience_s: how long a charge waits for the engine's count of it, which lies with a
+            node that is away, before its audit ends unproven.
         keyed_lifetime_s: how long a request with an Idempotency-Key runs on without its client.
         replay_wait_s: how long its repeat waits for an answer that another gateway is giving.
         replay_keep_s: how long its answer can be had again.
@@ -178,6 +180,7 @@ class Accounting(_Frozen):
     hold_lease_s: float = Field(60.0, ge=2)
     hold_timeout_s: float = Field(10.0, gt=0)
     sweep_interval_s: float = Field(1.0, gt=0)
+    audit_patience_s: float = Field(600.0, ge=0)
     keyed_lifetime_s: float = Field(600.0, gt=0)
     replay_wait_s: float = Field(30.0, ge=0)
     replay_keep_s: float = Field(86_400.0, gt=0)
