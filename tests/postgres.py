@@ -1,8 +1,8 @@
 """A PostgreSQL server for tests: private folder and port, loopback only, gone with the tests.
 
 Its binaries come from Debian's ``postgresql``; they refuse to run as root, so a root caller starts
-them as an unprivileged user. It is as durable as in production (fsync stays on), and can be paused
-and killed, to see what the ledger does then.
+them as an unprivileged user. It works as in production (fsync stays on), and can be paused and
+killed, to see what the ledger does then.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ def binaries() -> Path:
 class PostgresServer:
     """Started by ``start``; ``kill`` ends it as a crash would, ``start`` again then recovers."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Path | None = None) -> None:
+        """Its folder is made in ``parent``, else among the temporary ones."""
         self._binaries = binaries()
-        self._folder = Path(tempfile.mkdtemp(prefix="pixtral-postgres-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="pixtral-postgres-", dir=parent))
         self._password = secrets.token_hex(16)
         self._port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None

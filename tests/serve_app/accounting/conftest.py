@@ -18,7 +18,9 @@ _NUMBERS = count()
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """One server for the session; whoever pauses or kills it brings it back."""
-    server = PostgresServer()
+    # In memory, which outlives a killed server; it would not outlive the machine, nor would we.
+    memory = Path("/dev/shm")
+    server = PostgresServer(memory if memory.is_dir() else None)
     try:
         server.start()
         yield server
