@@ -77,9 +77,16 @@ class Generate:
 class JournalPage:
     """A stretch of one group's journal: the latest tally of each choice it speaks of.
 
-    ``offset`` is the bookmark to go on from, in bytes.
+    Attributes:
+        offset: the bookmark to go on from, in bytes.
+        more: whether there was more to read when this was read. A busy group always has more a
+            moment later, so who reads on until a page is empty may never end.
+        lost: bytes of this stretch that are damaged or gone. Never but for a failing disk, or
+            bookmarks older than what is kept; counts may be missing, so it is an alarm.
     """
 
     group: str
     offset: int
     tallies: tuple[Tally, ...]
+    more: bool = False
+    lost: int = 0

@@ -5,8 +5,12 @@
 - An array is put in the object store by the tier that made it, which therefore owns it; the
   message that names it keeps it alive. If the owner dies the array is lost, and the request is
   prepared again from its inputs.
-- A caller's disconnect closes the stream here, which cancels the replica's generator, which aborts
-  the request in the engine.
+- On a caller's disconnect Serve cancels every call that was made in the context of his request.
+  Who must outlive him calls from a task in an empty ``contextvars.Context``, where nothing is
+  cancelled, and ends the request by ``abort``. A stream that is closed here, or cancelled, cancels
+  the replica's generator, which aborts the request in the engine, too.
+- What all groups must hear is broadcast: to the replicas that this process knows to be running,
+  past their queues. A replica that drains is not among them.
 - Exceptions of a tier arrive wrapped in RayTaskError; ``unwrap`` gives back what was raised.
 """
 
@@ -15,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
@@ -33,10 +37,17 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from serve_app.errors import ApiError, GenerationFailed, Overloaded, api_error
 from serve_app.gateway.tiers import Readiness
-from serve_app.messages import EncodeRequest, Features, Generate, PrepareRequest, Prompt
+from serve_app.messages import (
+    EncodeRequest,
+    Features,
+    Generate,
+    JournalPage,
+    PrepareRequest,
+    Prompt,
+)
 from serve_app.telemetry import GatewayMetrics
 from shards.errors import GroupError, QueueFullError
-from shards.request import Delta, GenerationRequest
+from shards.request import Delta, GenerationRequest, never_begun
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -44,6 +55,8 @@ _logger = logging.getLogger(__name__)
 ATTEMPTS = 3
 RETRY_DELAY_S = 0.5
 READINESS_TIMEOUT_S = 2.0
+# A group hears between two steps; a long prefill on a CPU takes seconds.
+BROADCAST_TIMEOUT_S = 15.0
 _LOST = (
     ActorDiedError,
     ActorUnavailableError,
@@ -75,6 +88,9 @@ class ServeTiers:
         self._decoder = decoder.options(_by_reference=True)
         self._streaming_decoder = decoder.options(_by_reference=True, stream=True)
         self._metrics = metrics
+        # Requests that are being answered through here, and those of them that were aborted.
+        self._open: set[str] = set()
+        self._aborted: set[str] = set()
 
     async def prepare(self, request: PrepareRequest) -> Prompt:
         prompt = await self._retried(lambda: self._prepare(request))
@@ -84,36 +100,56 @@ class ServeTiers:
         self, request: GenerationRequest, prompt: Prompt
     ) -> AsyncGenerator[tuple[Delta, ...], None]:
         accepted = time.perf_counter()
-        for attempt in range(1, ATTEMPTS + 1):
-            delivered = False
-            try:
-                features = await self._encode(request.request_id, prompt)
-                async with aclosing(self._stream(Generate(request, features))) as stream:
-                    async for deltas in stream:
-                        if not delivered:
-                            self._metrics.time_to_first_token.observe(
-                                time.perf_counter() - accepted
+        self._open.add(request.request_id)
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                delivered = False
+                try:
+                    async with aclosing(self._attempt(request, prompt)) as stream:
+                        async for deltas in stream:
+                            if not delivered:
+                                self._metrics.time_to_first_token.observe(
+                                    time.perf_counter() - accepted
+                                )
+                                self._metrics.prompt_tokens.inc(deltas[0].prompt_tokens)
+                            delivered = True
+                            self._metrics.completion_tokens.inc(
+                                sum(len(delta.token_ids) for delta in deltas)
                             )
-                            self._metrics.prompt_tokens.inc(len(request.prompt))
-                        delivered = True
-                        self._metrics.completion_tokens.inc(
-                            sum(len(delta.token_ids) for delta in deltas)
-                        )
-                        yield deltas
-                return
-            except Exception as error:
-                if delivered and tier_lost(error):
-                    self._metrics.failures.inc()
-                    raise GenerationFailed(
-                        "the model's group was lost while answering; the answer is incomplete"
-                    ) from error
-                if attempt == ATTEMPTS or not tier_lost(error):
-                    _refuse(error)
-                self._metrics.retries.inc()
-            await asyncio.sleep(RETRY_DELAY_S * attempt)
-            if prompt.patches and prompt.source is not None:
-                # The patches may have died with the tier that owned them.
-                prompt = await self.prepare(prompt.source)
+                            yield deltas
+                    return
+                except Exception as error:
+                    if delivered and tier_lost(error):
+                        self._metrics.failures.inc()
+                        raise GenerationFailed(
+                            "the model's group was lost while answering; the answer is incomplete"
+                        ) from error
+                    if attempt == ATTEMPTS or not tier_lost(error):
+                        _refuse(error)
+                    self._metrics.retries.inc()
+                await asyncio.sleep(RETRY_DELAY_S * attempt)
+                request = replace(request, attempt=request.attempt + 1)
+                if prompt.patches and prompt.source is not None:
+                    # The patches may have died with the tier that owned them.
+                    prompt = await self.prepare(prompt.source)
+        finally:
+            self._open.discard(request.request_id)
+            self._aborted.discard(request.request_id)
+
+    async def abort(self, request_ids: Sequence[str]) -> None:
+        # Those on their way to a group end before they reach it, or when they do.
+        self._aborted |= self._open.intersection(request_ids)
+        await self._every_group("abort", tuple(request_ids))
+
+    async def journal(self, bookmarks: Mapping[str, int]) -> tuple[JournalPage, ...]:
+        pages: dict[str, JournalPage] = {}
+        for answer in await self._every_group("journal", dict(bookmarks)):
+            for page in answer:
+                # Groups on one node read the same journals.
+                known = pages.get(page.group)
+                if known is None or known.offset < page.offset:
+                    pages[page.group] = page
+        return tuple(pages.values())
 
     async def readiness(self) -> Readiness:
         try:
@@ -147,6 +183,35 @@ class ServeTiers:
             EncodeRequest(request_id, prompt.patches)
         )
         return features
+
+    async def _attempt(
+        self, request: GenerationRequest, prompt: Prompt
+    ) -> AsyncGenerator[tuple[Delta, ...], None]:
+        features: tuple[Features, ...] = ()
+        if request.request_id not in self._aborted:
+            features = await self._encode(request.request_id, prompt)
+        if request.request_id in self._aborted:
+            yield never_begun(request)
+            return
+        async with aclosing(self._stream(Generate(request, features))) as stream:
+            async for deltas in stream:
+                yield deltas
+
+    async def _every_group(self, method: str, argument: Any) -> list[Any]:
+        """Every running group's answer.
+
+        Raises:
+            Overloaded: one did not answer, or there is none to ask.
+        """
+        try:
+            answers: list[Any] = await self._decoder.broadcast(method, argument).results_async(
+                timeout_s=BROADCAST_TIMEOUT_S
+            )
+        except Exception as error:
+            raise Overloaded("a decoder group did not answer; try again shortly") from error
+        if not answers:
+            raise Overloaded("no decoder group is running; try again shortly")
+        return answers
 
     async def _stream(self, job: Generate) -> AsyncGenerator[tuple[Delta, ...], None]:
         stream = self._streaming_decoder.generate.remote(job)

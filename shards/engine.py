@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from shards.admission import check_request, image_positions
@@ -144,8 +145,8 @@ class Engine:
         drawn = self._run(schedule)
         return self._postprocess(schedule, drawn)
 
-    def abort(self, request_id: str) -> tuple[Delta, ...]:
-        """Stop a request and free its blocks now.
+    def abort(self, request_id: str, last_attempt: float = inf) -> tuple[Delta, ...]:
+        """Stop a request, unless it runs in a later attempt, and free its blocks now.
 
         Returns:
             the last delta of each choice that was unfinished; none for an unknown request.
@@ -155,7 +156,7 @@ class Engine:
         """
         self._require_alive()
         generation = self._generations.get(request_id)
-        if generation is None:
+        if generation is None or generation.request.attempt > last_attempt:
             return ()
         deltas = []
         waits = generation in self._scheduler.waiting

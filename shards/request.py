@@ -146,6 +146,22 @@ class Delta:
     attempt: int = 1
 
 
+def never_begun(request: GenerationRequest) -> tuple[Delta, ...]:
+    """How the choices of a request end that was aborted before anything was computed for it."""
+    return tuple(
+        Delta(
+            request.request_id,
+            choice,
+            (),
+            prompt_tokens=0,
+            completion_tokens=0,
+            finish_reason=FinishReason.ABORT,
+            attempt=request.attempt,
+        )
+        for choice in range(request.sampling.n)
+    )
+
+
 def _between(param: str, value: float, low: float, high: float | None) -> None:
     if math.isnan(value) or value < low or (high is not None and value > high):
         allowed = f"at least {low}" if high is None else f"between {low} and {high}"

@@ -2,7 +2,7 @@
 
 The replica owns its ranks as actors in its own STRICT_PACK placement group (bundle 0 is the
 replica, bundle i + 1 is rank i), routes requests to rank 0 and its deltas back to their streams.
-It imports no torch and computes nothing.
+It imports no torch and computes nothing. For the accounts it reads the journals of its node.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -23,10 +23,11 @@ from ray import serve
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serve_app.config import Config
+from serve_app.decoder.journal_reader import read_journals
 from serve_app.decoder.loop import Emission
 from serve_app.decoder.rank import Rank, RankSpec
 from serve_app.decoder.streams import Streams
-from serve_app.messages import Generate
+from serve_app.messages import Generate, JournalPage
 from serve_app.serve_handles import unwrap
 from serve_app.telemetry import DecoderMetrics
 from shards.engine import EngineStats
@@ -99,7 +100,30 @@ class DecoderGroup:
             self._streams.close(request_id)
             if running and self._lost is None:
                 # Not awaited: this also runs while the caller's disconnect cancels us.
-                self._ranks[0].abort.remote(request_id)
+                self._ranks[0].abort.remote((request_id,), job.request.attempt)
+
+    async def abort(self, request_ids: Sequence[str]) -> None:
+        """End requests, and those of the same ids that come later; unknown ids are fine.
+
+        Their open streams end with ABORT deltas. On return, the journal says all that was computed
+        for them.
+
+        Raises:
+            GroupError: the group was lost; it may be computing for a moment yet.
+        """
+        if self._lost is not None:
+            raise self._lost
+        try:
+            await self._ranks[0].abort.remote(tuple(request_ids))
+        except ray.exceptions.RayError as error:
+            raise unwrap(error) from None
+
+    async def journal(self, bookmarks: Mapping[str, int]) -> tuple[JournalPage, ...]:
+        """What this node's groups, living and dead, have noted (see journal_reader.py)."""
+        folder = self._decoder.journal_folder
+        if folder is None:
+            return ()
+        return await asyncio.to_thread(read_journals, folder, bookmarks, time.time())
 
     async def pulse(self) -> Pulse:
         if self._lost is not None:
@@ -127,7 +151,14 @@ class DecoderGroup:
         rendezvous = str(session / f"rendezvous-{uuid4().hex}")
         ranks = []
         for rank in range(self._decoder.tensor_parallel):
-            spec = RankSpec(rank, config.model.path, self._decoder, max_context_tokens, rendezvous)
+            spec = RankSpec(
+                rank,
+                self.group,
+                config.model.path,
+                self._decoder,
+                max_context_tokens,
+                rendezvous,
+            )
             options = {
                 "name": f"{config.model.name}:{self.group}:rank-{rank}",
                 "num_cpus": self._decoder.cpus_per_rank,

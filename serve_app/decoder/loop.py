@@ -1,4 +1,4 @@
-"""The thread that owns an engine: inbox → step → publish. Knows neither Ray nor torch.
+"""The thread that owns an engine: inbox → step → journal → publish. Knows neither Ray nor torch.
 
 Everything that touches the engine runs on this one thread, between two steps, so the engine needs
 no locks and an abort takes effect within a step.
@@ -13,17 +13,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from shards.engine import Engine, EngineStats
 from shards.errors import GroupError
-from shards.request import Delta, GenerationRequest, Sampling
+from shards.request import Delta, GenerationRequest, Sampling, never_begun
+from shards.tally import Tally
 
 if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
 CANARY_ID = "canary"
+# An abort may overtake its request; it is on its way for seconds at most.
+BARRED_LIMIT = 4096
 # <s> in every Pixtral tokenizer: the shortest prompt that is a prompt.
 _CANARY = GenerationRequest(CANARY_ID, prompt=(1,), sampling=Sampling(seed=0, max_tokens=1))
 
@@ -36,6 +39,13 @@ class Emission:
     stats: EngineStats
 
 
+class Journal(Protocol):
+    """Where the engine's tallies go first (journal.py)."""
+
+    def append(self, tallies: Sequence[Tally]) -> None:
+        """Raises GroupError when they are not safe: no delta may leave then."""
+
+
 class EngineLoop:
     """Runs an engine until it is closed or its group fails.
 
@@ -44,6 +54,7 @@ class EngineLoop:
         failed: called once, on the engine's thread, when the group is lost.
         canary_interval_s: an idle engine generates a real token this often, so that readiness is
             proven rather than assumed and no rank waits on a silent collective for longer.
+        journal: notes what was computed before it is published; None to keep none.
     """
 
     def __init__(
@@ -52,8 +63,10 @@ class EngineLoop:
         publish: Callable[[Emission], None],
         failed: Callable[[BaseException], None],
         canary_interval_s: float,
+        journal: Journal | None = None,
     ) -> None:
         self._engine = engine
+        self._journal = journal
         self._publish = publish
         self._failed = failed
         self._canary_interval_s = canary_interval_s
@@ -61,25 +74,28 @@ class EngineLoop:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._ended = threading.Event()
         self._reason = "the engine has stopped"
+        # request id → last attempt that may not run; latest last
+        self._barred: dict[str, float] = {}
 
     def start(self) -> None:
         self._thread.start()
 
     def add(self, request: GenerationRequest, features: Sequence[np.ndarray]) -> Future[None]:
-        """Admit a request; the future raises what ``Engine.add`` raises."""
-        return self._call(lambda: self._engine.add(request, features))
+        """Admit a request; the future raises what ``Engine.add`` raises.
 
-    def abort(self, request_id: str) -> Future[tuple[Delta, ...]]:
-        """End a request; resolves to its final deltas, empty when it had ended already."""
+        One that was aborted before it came ends at once.
+        """
+        return self._call(lambda: self._admit(request, features))
 
-        def end() -> tuple[Delta, ...]:
-            deltas = self._engine.abort(request_id)
-            # Published like any other ending: the freed blocks show at once, and a stream that
-            # is still open hears of it.
-            self._emit(deltas)
-            return deltas
+    def abort(self, request_ids: Sequence[str], attempt: float = inf) -> Future[None]:
+        """End requests, those too that come later; unknown ids are fine.
 
-        return self._call(end)
+        Resolves when their last deltas are published, and what they count is in the journal.
+
+        Args:
+            attempt: the last that is ended; a later one may run.
+        """
+        return self._call(lambda: self._end(request_ids, attempt))
 
     def stats(self) -> Future[EngineStats]:
         return self._call(self._engine.stats)
@@ -99,7 +115,7 @@ class EngineLoop:
     def _run(self) -> None:
         try:
             # Warms the ranks up, and nothing is ready before a token came out.
-            self._engine.add(_CANARY)
+            self._engine.add(_CANARY, metered=False)
             while self._serve_inbox():
                 if self._engine.has_work:
                     self._emit(self._engine.step())
@@ -121,14 +137,34 @@ class EngineLoop:
             return False
         except queue.Empty:
             if not self._engine.has_work and self._token_age_s() >= self._canary_interval_s:
-                self._engine.add(_CANARY)
+                self._engine.add(_CANARY, metered=False)
             return True
+
+    def _admit(self, request: GenerationRequest, features: Sequence[np.ndarray]) -> None:
+        if request.attempt > self._barred.get(request.request_id, 0):
+            self._engine.add(request, features)
+        else:
+            self._emit(never_begun(request))
+
+    def _end(self, request_ids: Sequence[str], attempt: float) -> None:
+        deltas: list[Delta] = []
+        for request_id in request_ids:
+            self._barred[request_id] = max(attempt, self._barred.pop(request_id, 0))
+            deltas += self._engine.abort(request_id, attempt)
+        while len(self._barred) > BARRED_LIMIT:
+            del self._barred[next(iter(self._barred))]
+        # Published like any other ending: the freed blocks show at once, and a stream that is
+        # still open hears of it.
+        self._emit(deltas)
 
     def _token_age_s(self) -> float:
         last_token_at = self._engine.stats().last_token_at
         return inf if last_token_at is None else time.monotonic() - last_token_at
 
     def _emit(self, deltas: Sequence[Delta]) -> None:
+        tallies = self._engine.tallies()
+        if self._journal is not None:
+            self._journal.append(tallies)
         wanted = tuple(delta for delta in deltas if delta.request_id != CANARY_ID)
         self._publish(Emission(wanted, self._engine.stats()))
 
@@ -152,3 +188,5 @@ class _Task:
             self.future.set_result(self.function())
         except Exception as error:
             self.future.set_exception(error)
+            if isinstance(error, GroupError):
+                raise

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_app.config import Decoder
+from serve_app.decoder.journal import JournalWriter
 from serve_app.decoder.loop import Emission, EngineLoop
 from serve_app.messages import Generate
 from shards.errors import GroupError
@@ -38,6 +40,7 @@ class RankSpec:
     """
 
     rank: int
+    group: str
     model: Path
     decoder: Decoder
     max_context_tokens: int
@@ -98,9 +101,12 @@ class Rank:
         features = await asyncio.gather(*(picture.ref for picture in job.features))
         await asyncio.wrap_future(self._engine_loop().add(job.request, features))
 
-    async def abort(self, request_id: str) -> tuple[Delta, ...]:
-        """End a request within a step; its final deltas carry the counts."""
-        return await asyncio.wrap_future(self._engine_loop().abort(request_id))
+    async def abort(self, request_ids: Sequence[str], last_attempt: float = inf) -> None:
+        """End requests within a step, and those of the same ids that come later.
+
+        Their last deltas leave through ``emissions``; on return, the journal says all of them.
+        """
+        await asyncio.wrap_future(self._engine_loop().abort(request_ids, last_attempt))
 
     async def emissions(self) -> AsyncGenerator[Emission, None]:
         """Everything the engine emits, coalesced while the replica is busy; one call per group.
@@ -167,11 +173,15 @@ class Rank:
             max_step_tokens=decoder.max_step_tokens,
             max_waiting=decoder.max_waiting,
         )
+        journal = None
+        if decoder.journal_folder is not None:
+            journal = JournalWriter(decoder.journal_folder, self._spec.group)
         self._loop = EngineLoop(
             engine,
             publish=lambda emission: _call(main, self._outbox.put, emission),
             failed=lambda error: _call(main, self._outbox.fail, _group_lost(error)),
             canary_interval_s=min(decoder.token_timeout_s, decoder.collective_timeout_s) / 3,
+            journal=journal,
         )
         self._loop.start()
 

@@ -54,6 +54,12 @@ class Tiers(Protocol):
 
     async def journal(self, bookmarks: Mapping[str, int]) -> tuple[JournalPage, ...]:
         """What the groups' journals hold beyond ``bookmarks`` (group → offset, else from its
-        start), those of dead groups too; pages are bounded, so ask until none comes."""
+        start), those of dead groups too. Pages are bounded: ask again while one has ``more``.
+
+        What lies before a bookmark may be removed, so pass only what is safely stored.
+
+        Raises:
+            Overloaded: a group did not answer.
+        """
 
     async def readiness(self) -> Readiness: ...

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,5 +203,7 @@ def test_tallies_counters_and_deltas_agree_whatever_happens(workload, step):
             assert end.prompt_tokens == len(_request(workload, request_id).prompt)
 
 
-def _request(workload, request_id: str) -> GenerationRequest:
+def _request(
+    workload: Sequence[tuple[GenerationRequest, Any, Any, Any]], request_id: str
+) -> GenerationRequest:
     return next(request for request, *_ in workload if request.request_id == request_id)

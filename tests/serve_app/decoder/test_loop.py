@@ -84,15 +84,17 @@ def test_a_real_token_is_generated_before_any_request_and_again_while_idle():
     first = harness.emissions.get(timeout=10)
     second = harness.emissions.get(timeout=10)
     harness.loop.close()
-    assert first.stats.generated_tokens_total == 1
-    assert second.stats.generated_tokens_total == 2
+    assert first.stats.unmetered_tokens_total == 2
+    assert second.stats.unmetered_tokens_total == 4
+    assert second.stats.generated_tokens_total == 0
     assert first.deltas == second.deltas == ()
 
 
 def test_no_canary_while_callers_prove_life(harness):
     harness.loop.add(request(max_tokens=50), ()).result(10)
     harness.until(finished)
-    assert harness.loop.stats().result(10).generated_tokens_total == 51
+    stats = harness.loop.stats().result(10)
+    assert (stats.generated_tokens_total, stats.unmetered_tokens_total) == (50, 2)
 
 
 def test_refusals_reach_the_caller_and_leave_the_loop_running(harness):
@@ -106,13 +108,13 @@ def test_abort_frees_blocks_and_reports_the_final_counts():
     harness = Harness(step_delay_s=0.01)
     harness.loop.add(request(max_tokens=100), ()).result(10)
     delivered = harness.until(lambda deltas: len(deltas) >= 3)
-    (final,) = harness.loop.abort("r").result(10)
+    harness.loop.abort(["r"]).result(10)
     published = harness.until(finished)
+    final = published[-1]
     stats = harness.loop.stats().result(10)
     harness.loop.close()
     assert final.finish_reason is FinishReason.ABORT
     assert final.completion_tokens >= len(delivered)
-    assert published[-1] == final
     assert stats.blocks_free == stats.blocks_total
     assert (stats.running, stats.waiting) == (0, 0)
 
@@ -137,7 +139,7 @@ def test_a_failing_group_is_reported_once_and_later_calls_are_refused(monkeypatc
 def test_calls_after_close_are_answered(harness):
     harness.loop.close()
     with pytest.raises(GroupError, match="stopped"):
-        harness.loop.abort("r").result(10)
+        harness.loop.abort(["r"]).result(10)
 
 
 def test_canaries_never_reach_a_caller(harness):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TypeVar
 
 from serve_app.config import Preprocess
+from serve_app.errors import GenerationFailed
 from serve_app.gateway.tiers import Readiness
-from serve_app.messages import Patches, PrepareRequest, Prompt
+from serve_app.messages import JournalPage, Patches, PrepareRequest, Prompt
 from serve_app.preprocess.prepare import Preparer
 from shards.detokenizer import Vocabulary
 from shards.engine import Engine
-from shards.request import Delta, GenerationRequest
+from shards.request import Delta, GenerationRequest, never_begun
 from shards.simulated import SimulatedRunner, hashed
 from shards.step import SampleSpec
+from shards.tally import Tally
 from shards.tokenizer import Tokenizer
 
+T = TypeVar("T")
 MAX_CONTEXT_TOKENS = 2048
 _BLOCK_SIZE = 16
 _NUM_BLOCKS = 1024
@@ -28,10 +33,12 @@ class EngineTiers:
     Attributes to set from a test:
         reply: token ids that every choice says, then end of sequence; empty for made-up ones.
         prepare_error, generate_error: raised; the latter after ``items`` items were delivered.
-        hangs: nothing more comes after ``items`` items.
+        hangs: after ``items`` items nothing more comes, but for what ``abort`` brings.
         step_delay_s: between steps.
+        abort_error, journal_error: raised; an abort that fails has no effect.
 
-    Attributes to look at: ``requests`` as they came, ``closed`` ids of generators that ended.
+    Attributes to look at: ``requests`` as they came, ``closed`` ids of generators that ended,
+    ``aborted`` ids as they were asked for, ``tallies`` as the journals of all groups have them.
     """
 
     def __init__(self, tokenizer: Tokenizer, preprocess: Preprocess) -> None:
@@ -46,28 +53,28 @@ class EngineTiers:
         self.requests: list[GenerationRequest] = []
         self.prepared: list[PrepareRequest] = []
         self.closed: list[str] = []
+        self.abort_error: Exception | None = None
+        self.journal_error: Exception | None = None
+        self.aborted: list[str] = []
         self._vocabulary = vocabulary
         self._preparer = Preparer(tokenizer, preprocess)
         self._made_up = hashed(len(vocabulary))
         self._eos_id = vocabulary.eos_id
-        runner = SimulatedRunner(
-            self._next_token,
-            num_blocks=_NUM_BLOCKS,
-            block_size=_BLOCK_SIZE,
-            image_token_id=vocabulary.image_id,
-        )
-        self.engine = Engine(
-            runner,
-            vocabulary=vocabulary,
-            num_blocks=_NUM_BLOCKS,
-            block_size=_BLOCK_SIZE,
-            max_context_tokens=MAX_CONTEXT_TOKENS,
-            max_batch_sequences=16,
-            max_step_tokens=4096,
-            max_waiting=64,
-        )
-        self._queues: dict[str, asyncio.Queue[tuple[Delta, ...]]] = {}
+        self._streams: dict[str, _Stream] = {}
         self._stepping: asyncio.Task[None] | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
+        # group -> its tallies in the order of their coming; a bookmark counts them
+        self._journals: dict[str, list[Tally]] = {}
+        self._start_group()
+
+    @property
+    def tallies(self) -> dict[tuple[str, int, int], Tally]:
+        """The latest by request, attempt and choice."""
+        return {
+            (tally.request_id, tally.attempt, tally.choice): tally
+            for journal in self._journals.values()
+            for tally in journal
+        }
 
     def say(self, text: str, *control_ids: int) -> None:
         """Reply ``control_ids`` and then ``text``."""
@@ -84,29 +91,79 @@ class EngineTiers:
     async def generate(
         self, request: GenerationRequest, prompt: Prompt
     ) -> AsyncGenerator[tuple[Delta, ...], None]:
+        self._home = asyncio.get_running_loop()
         self.requests.append(request)
-        queue = self._queues[request.request_id] = asyncio.Queue()
+        if request.request_id in self.aborted:
+            yield never_begun(request)
+            return
+        stream = self._streams[request.request_id] = _Stream()
+        engine = self.engine
         try:
             self._fail_after(0)
-            self.engine.add(request, [patches.ref for patches in prompt.patches])
+            engine.add(request, [patches.ref for patches in prompt.patches])
             self._step_on()
             running, delivered = request.sampling.n, 0
             while running:
                 if self.hangs and delivered == self.items:
-                    await asyncio.Event().wait()
-                deltas = await queue.get()
+                    await stream.ended.wait()
+                deltas = await stream.take()
                 running -= sum(delta.finish_reason is not None for delta in deltas)
                 yield deltas
                 delivered += 1
                 self._fail_after(delivered)
         finally:
-            self.engine.abort(request.request_id)
+            del self._streams[request.request_id]
+            engine.abort(request.request_id)
             # An abort over a network takes a while; closing must wait for it.
             await asyncio.sleep(0.01)
             self.closed.append(request.request_id)
 
+    async def abort(self, request_ids: Sequence[str]) -> None:
+        if self.abort_error is not None:
+            raise self.abort_error
+        await self._at_home(lambda: self._abort(request_ids))
+
+    async def journal(self, bookmarks: Mapping[str, int]) -> tuple[JournalPage, ...]:
+        if self.journal_error is not None:
+            raise self.journal_error
+        return await self._at_home(lambda: self._read_journals(bookmarks))
+
+    async def lose_group(self) -> None:
+        """The group dies: its streams break off, another takes its place, its journal stays."""
+        await self._at_home(self._lose_group)
+
     async def readiness(self) -> Readiness:
         return self.readiness_answer
+
+    async def _at_home(self, work: Callable[[], T]) -> T:
+        """Do it in the loop that the engine steps in, whichever loop this is called in."""
+        home = self._home
+        if home is None or home is asyncio.get_running_loop() or not home.is_running():
+            return work()
+        done: Future[T] = Future()
+        home.call_soon_threadsafe(lambda: done.set_result(work()))
+        return await asyncio.wrap_future(done)
+
+    def _abort(self, request_ids: Sequence[str]) -> None:
+        self.aborted += request_ids
+        for request_id in request_ids:
+            self._emit(self.engine.abort(request_id))
+            if request_id in self._streams:
+                self._streams[request_id].ended.set()
+
+    def _read_journals(self, bookmarks: Mapping[str, int]) -> tuple[JournalPage, ...]:
+        pages = []
+        for group, journal in self._journals.items():
+            unread = journal[bookmarks.get(group, 0) :]
+            latest = {(tally.request_id, tally.attempt, tally.choice): tally for tally in unread}
+            if latest:
+                pages.append(JournalPage(group, len(journal), tuple(latest.values())))
+        return tuple(pages)
+
+    def _lose_group(self) -> None:
+        for stream in self._streams.values():
+            stream.fail(GenerationFailed("the model's group was lost while answering"))
+        self._start_group()
 
     def _fail_after(self, delivered: int) -> None:
         if self.generate_error is not None and delivered == self.items:
@@ -117,18 +174,65 @@ class EngineTiers:
             return self._made_up(tokens, sample)
         return self.reply[sample.index] if sample.index < len(self.reply) else self._eos_id
 
+    def _start_group(self) -> None:
+        runner = SimulatedRunner(
+            self._next_token,
+            num_blocks=_NUM_BLOCKS,
+            block_size=_BLOCK_SIZE,
+            image_token_id=self._vocabulary.image_id,
+        )
+        self.engine = Engine(
+            runner,
+            vocabulary=self._vocabulary,
+            num_blocks=_NUM_BLOCKS,
+            block_size=_BLOCK_SIZE,
+            max_context_tokens=MAX_CONTEXT_TOKENS,
+            max_batch_sequences=16,
+            max_step_tokens=4096,
+            max_waiting=64,
+        )
+        self.group = f"group-{len(self._journals) + 1}"
+        self._journals[self.group] = []
+
     def _step_on(self) -> None:
         if self._stepping is None or self._stepping.done():
             self._stepping = asyncio.create_task(self._step())
 
     async def _step(self) -> None:
         while self.engine.has_work:
-            by_request: dict[str, list[Delta]] = {}
-            for delta in self.engine.step():
-                by_request.setdefault(delta.request_id, []).append(delta)
-            for request_id, deltas in by_request.items():
-                self._queues[request_id].put_nowait(tuple(deltas))
+            self._emit(self.engine.step())
             await asyncio.sleep(self.step_delay_s)
+
+    def _emit(self, deltas: Sequence[Delta]) -> None:
+        """Journal first, then deliver."""
+        self._journals[self.group] += self.engine.tallies()
+        by_request: dict[str, list[Delta]] = {}
+        for delta in deltas:
+            by_request.setdefault(delta.request_id, []).append(delta)
+        for request_id, own in by_request.items():
+            if request_id in self._streams:
+                self._streams[request_id].put(tuple(own))
+
+
+class _Stream:
+    """One request's deltas, an item a step. ``ended`` when nothing but what waits is to come."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self._items: asyncio.Queue[tuple[Delta, ...] | Exception] = asyncio.Queue()
+
+    def put(self, deltas: tuple[Delta, ...]) -> None:
+        self._items.put_nowait(deltas)
+
+    def fail(self, error: Exception) -> None:
+        self._items.put_nowait(error)
+        self.ended.set()
+
+    async def take(self) -> tuple[Delta, ...]:
+        item = await self._items.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
 
 
 def spell(text: str, vocabulary: Vocabulary) -> tuple[int, ...]:
