@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Protocol
 
 from sqlalchemy import case, or_, select, update
@@ -41,11 +41,13 @@ class Intake:
         grown: tallies that are new or have grown.
         reopened: holds whose counts grew after they had been audited; they are audited again.
         strangers: requests for which an engine computed and nobody holds anything.
+        lost: bytes of the journals that are damaged or gone; their counts are missing.
     """
 
     grown: int = 0
     reopened: int = 0
     strangers: int = 0
+    lost: int = 0
 
     def __add__(self, other: Intake) -> Intake:
         pairs = zip(astuple(self), astuple(other), strict=True)
@@ -53,7 +55,7 @@ class Intake:
 
 
 async def take_in(database: Database, journals: Journals) -> Intake:
-    """Read every journal to its end.
+    """Read every journal to where its end was.
 
     Raises:
         LedgerUnavailable
@@ -63,10 +65,14 @@ async def take_in(database: Database, journals: Journals) -> Intake:
         rows = await connection.execute(select(bookmarks.c.group, bookmarks.c.offset))
         marks = {row.group: row.offset for row in rows}
     total = Intake()
-    while pages := await journals.journal(marks):
+    more = True
+    while more:
+        pages = await journals.journal(marks)
+        more = any(page.more for page in pages)
         for page in pages:
             async with database.write() as connection:
                 total += await _take_in_page(connection, page)
+            # Only now: what lies before a bookmark may be removed.
             marks[page.group] = page.offset
     return total
 
@@ -80,7 +86,8 @@ async def _take_in_page(connection: AsyncConnection, page: JournalPage) -> Intak
     for start in range(0, len(ordered), _ROWS):
         grown += await _raise_tallies(connection, page.group, ordered[start : start + _ROWS])
     await _move_bookmark(connection, page.group, page.offset)
-    return await _meet_holds(connection, grown)
+    met = await _meet_holds(connection, grown)
+    return replace(met, grown=len(grown), lost=page.lost)
 
 
 async def _raise_tallies(
@@ -126,7 +133,7 @@ async def _meet_holds(connection: AsyncConnection, grown: Sequence[str]) -> Inta
             "an engine computed for requests without a hold",
             extra={"requests": len(strangers), "first_request_id": strangers[0]},
         )
-    return Intake(len(grown), reopened, len(strangers))
+    return Intake(reopened=reopened, strangers=len(strangers))
 
 
 def _row(group: str, tally: Tally) -> dict[str, Any]:

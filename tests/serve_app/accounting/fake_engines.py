@@ -40,11 +40,15 @@ class FakeEngines:
 
     async def journal(self, bookmarks: Mapping[str, int]) -> tuple[JournalPage, ...]:
         self.on_journal()
+        if self.silent:
+            raise Overloaded(f"{sorted(self.silent)} do not answer")
         pages = []
         for group, entries in self.journals.items():
             start = bookmarks.get(group, 0)
             read = entries[start : start + PAGE]
-            if read and group not in self.silent:
+            if read:
                 latest = {(entry.request_id, entry.attempt, entry.choice): entry for entry in read}
-                pages.append(JournalPage(group, start + len(read), tuple(latest.values())))
+                end = start + len(read)
+                more = end < len(entries)
+                pages.append(JournalPage(group, end, tuple(latest.values()), more=more))
         return tuple(pages)

@@ -112,10 +112,20 @@ async def test_tallies_and_bookmark_are_written_together(database, engines, monk
 async def test_a_page_of_thousands_is_taken_in_whole(database):
     class Long:
         async def journal(self, bookmarks: Mapping[str, int]) -> tuple[JournalPage, ...]:
-            if bookmarks:
-                return ()
             many = tuple(Tally(f"request-{number}", 1, 0, output=1) for number in range(2_345))
-            return (JournalPage("group-1", 99, many),)
+            return (JournalPage("group-1", 99, many, lost=7),)
 
-    assert await take_in(database, Long()) == Intake(grown=2_345, strangers=2_345)
+    found = await take_in(database, Long())
+    assert found == Intake(grown=2_345, strangers=2_345, lost=7)
     assert len(await counted(database)) == 2_345
+
+
+async def test_reading_ends_although_a_busy_group_writes_on(database, engines):
+    """Its journal has more a moment later, always."""
+
+    def write_on() -> None:
+        engines.compute(Tally("request", 1, 0, output=sum(map(len, engines.journals.values())) + 1))
+
+    engines.on_journal = write_on
+    assert (await take_in(database, engines)).grown == 1
+    assert (await take_in(database, engines)).grown == 1
