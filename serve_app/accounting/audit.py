@@ -54,6 +54,25 @@ async def record(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A transaction that somebody asked for."""
+
+    connection: AsyncConnection
+    actor: str
+    at_us: int
+
+    async def record(self, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+        await record(
+            self.connection,
+            at_us=self.at_us,
+            actor=self.actor,
+            action=action,
+            subject=subject,
+            detail=detail,
+        )
+
+
 async def entries(
     database: Database, *, before_id: int | None = None, limit: int = 100
 ) -> tuple[AuditEntry, ...]:

@@ -35,6 +35,9 @@ class Principal:
         """How the audit log names it."""
         return f"key {self.public_id}"
 
+    def is_valid(self, now_us: int) -> bool:
+        return self.expires_us is None or now_us < self.expires_us
+
     def check(self, permission: Permission) -> None:
         """Raises Forbidden unless its role has the permission."""
         if permission not in PERMISSIONS[self.role]:
