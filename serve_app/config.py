@@ -5,6 +5,7 @@ config = load_config(Path("ops/profiles/local.yaml"), {"model.path": "/models/pi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,8 @@ from pydantic_core import ErrorDetails
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
+# A name or an address, IPv6 in brackets, and perhaps a port.
+_HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 def value_bytes(dtype: Dtype, device: Device) -> int:
@@ -169,6 +172,8 @@ class Accounting(_Frozen):
         keyed_lifetime_s: how long a request with an Idempotency-Key runs on without its client.
         replay_wait_s: how long its repeat waits for an answer that another gateway is giving.
         replay_keep_s: how long its answer can be had again.
+        alert_hosts: the hosts that budget alerts may be posted to, as ``host`` (the usual port) or
+            ``host:port``; none unless listed (see accounting/webhook.py).
         usd_per_hour: what the machines cost us, for the report that sets it beside the prices.
         metrics_token_file: asked for by ``/metrics`` off loopback.
     """
@@ -184,6 +189,7 @@ class Accounting(_Frozen):
     keyed_lifetime_s: float = Field(600.0, gt=0)
     replay_wait_s: float = Field(30.0, ge=0)
     replay_keep_s: float = Field(86_400.0, gt=0)
+    alert_hosts: tuple[str, ...] = ()
     usd_per_hour: Decimal | None = Field(None, ge=0)
     metrics_token_file: Path | None = None
 
@@ -193,6 +199,14 @@ class Accounting(_Frozen):
         if url and not url.startswith(("sqlite:////", "postgresql://")):
             raise ValueError("must be sqlite:////path or postgresql://user@host/name")
         return url
+
+    @field_validator("alert_hosts")
+    @classmethod
+    def _bare_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no host or host:port in lower case, without a path")
+        return hosts
 
     @property
     def single_gateway(self) -> bool:

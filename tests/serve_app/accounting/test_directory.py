@@ -15,25 +15,11 @@ from serve_app.accounting.limits import Limits
 from serve_app.accounting.roles import Role
 from serve_app.accounting.schema import keys
 from serve_app.errors import Conflict, InvalidRequest, NotFound, Unauthorized
+from tests.serve_app.accounting.watch import SECOND_US, Watch
 
 PEPPER = bytes(range(32))
 BOOTSTRAP = "sk-pixtral-" + "aB3_-xYz" * 4
-START_US = 1_800_000_000_000_000
-SECOND = 1_000_000
 HOOK = "https://hooks.example.com/services/T0/the-canary-path"
-
-
-class Watch:
-    """A clock that stands until it is turned."""
-
-    def __init__(self) -> None:
-        self.now = START_US
-
-    def __call__(self) -> int:
-        return self.now
-
-    def turn(self, seconds: float) -> None:
-        self.now += int(seconds * SECOND)
 
 
 @pytest.fixture
@@ -66,7 +52,7 @@ async def test_a_key_says_whom_it_bills_and_what_it_is_for(directory, watch):
         role=Role.LEAD,
         models=["pixtral-12b"],
         endpoints=["chat"],
-        expires_us=watch() + SECOND,
+        expires_us=watch() + SECOND_US,
         actor="me",
     )
     principal = await directory.principal(key.secret)
@@ -74,7 +60,7 @@ async def test_a_key_says_whom_it_bills_and_what_it_is_for(directory, watch):
     assert (principal.organisation_name, principal.team_name) == ("Labs", "vision")
     assert (principal.key_name, principal.role) == ("ci", Role.LEAD)
     assert (principal.models, principal.endpoints) == (("pixtral-12b",), ("chat",))
-    assert principal.expires_us == watch() + SECOND
+    assert principal.expires_us == watch() + SECOND_US
     assert principal.public_id == key.public_id
     assert [key.info] == list(await directory.keys("vision")) == list(await directory.keys())
     assert await directory.key(key.public_id) == key.info
@@ -117,10 +103,12 @@ async def test_a_rotated_key_and_its_successor_bill_the_same_team_until_the_over
 
 
 async def test_an_overlap_never_lengthens_a_life_and_the_successor_lives_as_long(directory, watch):
-    old = await directory.create_key("default", "a", expires_us=watch() + 100 * SECOND, actor="me")
+    old = await directory.create_key(
+        "default", "a", expires_us=watch() + 100 * SECOND_US, actor="me"
+    )
     watch.turn(40)
     new = await directory.rotate_key(old.public_id, 3_600, actor="me")
-    assert new.info.expires_us == watch() + 100 * SECOND
+    assert new.info.expires_us == watch() + 100 * SECOND_US
     assert (await directory.key(old.public_id)).expires_us == old.info.expires_us
 
 
