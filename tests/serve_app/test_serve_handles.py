@@ -13,12 +13,20 @@ from ray.serve.exceptions import BackPressureError
 
 from serve_app import serve_handles
 from serve_app.errors import GenerationFailed, InvalidRequest, Overloaded, ServerFault
-from serve_app.messages import Features, Generate, Patches, PrepareRequest, Prompt
+from serve_app.messages import (
+    Features,
+    Generate,
+    JournalPage,
+    Patches,
+    PrepareRequest,
+    Prompt,
+)
 from serve_app.serve_handles import ServeTiers, unwrap
 from shards.conversation import Conversation
 from shards.errors import GroupError, QueueFullError, RequestError
 from shards.grid import Grid
 from shards.request import Delta, FinishReason, GenerationRequest, Picture, Sampling
+from shards.tally import Tally
 
 PICTURE = Picture(Grid(1, 2), "abc")
 REQUEST = GenerationRequest("r", (1, 10, 10, 15), Sampling(seed=0, max_tokens=2), (PICTURE,))
@@ -47,12 +55,23 @@ class Counter:
 
 
 class Handle:
-    """A deployment handle: ``options`` and then ``method.remote(argument)``."""
+    """A deployment handle: ``options`` and then ``method.remote(argument)`` or ``broadcast``.
+
+    ``replicas`` are what a broadcast reaches: functions of method and argument.
+    """
 
     def __init__(self, **methods: Callable[[Any], Any]) -> None:
         self.options_seen: list[dict[str, Any]] = []
+        self.replicas: list[Callable[[str, Any], Any]] = []
         for name, method in methods.items():
             setattr(self, name, SimpleNamespace(remote=method))
+
+    def broadcast(self, method: str, argument: Any) -> Any:
+        async def results_async(timeout_s: float) -> list[Any]:
+            assert timeout_s > 0
+            return [replica(method, argument) for replica in self.replicas]
+
+        return SimpleNamespace(results_async=results_async)
 
     def options(self, **options: Any) -> Handle:
         self.options_seen.append(options)
@@ -122,6 +141,9 @@ class Tiers:
         self.jobs.append(job)
         return self.streams[len(self.jobs) - 1]
 
+    def broadcast_to(self, *replicas: Callable[[str, Any], Any]) -> None:
+        self.handles[2].replicas = list(replicas)
+
     async def answer(self) -> list[Delta]:
         prompt = await self.tiers.prepare(SOURCE)
         return [d async for deltas in self.tiers.generate(REQUEST, prompt) for d in deltas]
@@ -160,6 +182,7 @@ async def test_a_loss_before_the_first_token_is_retried_with_pictures_prepared_a
     assert tiers.prepared == tiers.encoded == 2
     assert tiers.jobs[1].features[0].ref == "features of patches-2"
     assert tiers.metrics.retries.value == 1
+    assert [job.request.attempt for job in tiers.jobs] == [1, 2]
 
 
 async def test_a_loss_after_the_first_token_is_an_error_and_never_repeats_tokens():
@@ -230,3 +253,107 @@ def test_unwrap_gives_back_what_the_tier_raised():
     cause = RequestError("stop", "empty")
     assert unwrap(as_task_error(cause)) is cause
     assert unwrap(cause) is cause
+
+
+async def test_abort_reaches_every_group():
+    heard: list[tuple[str, str, Any]] = []
+    tiers = Tiers([])
+    tiers.broadcast_to(
+        lambda method, argument: heard.append(("one", method, argument)),
+        lambda method, argument: heard.append(("two", method, argument)),
+    )
+    await tiers.tiers.abort(["r", "s"])
+    assert heard == [("one", "abort", ("r", "s")), ("two", "abort", ("r", "s"))]
+
+
+def fails(method: str, argument: Any) -> Any:
+    raise as_task_error(GroupError("rank 1 died"))
+
+
+@pytest.mark.parametrize(
+    "replicas", [(), (lambda method, argument: (), fails)], ids=["none", "one"]
+)
+async def test_a_group_that_does_not_answer_leaves_nothing_final(replicas):
+    tiers = Tiers([])
+    tiers.broadcast_to(*replicas)
+    with pytest.raises(Overloaded):
+        await tiers.tiers.abort(["r"])
+    with pytest.raises(Overloaded):
+        await tiers.tiers.journal({})
+
+
+async def test_journals_of_all_nodes_are_read_and_each_group_told_once():
+    near = JournalPage("near", 10, (Tally("r", 1, 0, output=1),))
+    further = JournalPage("near", 20, (Tally("r", 1, 0, output=2),))
+    far = JournalPage("far", 5, (Tally("s", 1, 0, output=1),))
+    asked: list[Any] = []
+
+    def answering(*pages: JournalPage) -> Callable[[str, Any], Any]:
+        def answer(method: str, argument: Any) -> tuple[JournalPage, ...]:
+            asked.append((method, argument))
+            return pages
+
+        return answer
+
+    tiers = Tiers([])
+    tiers.broadcast_to(answering(near), answering(further), answering(near, far))
+    assert set(await tiers.tiers.journal({"near": 3})) == {further, far}
+    assert asked == [("journal", {"near": 3})] * 3
+
+
+class Slow:
+    """A call or a stream that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    async def wait(self) -> None:
+        self.begun.set()
+        await self.let_go.wait()
+
+
+async def test_a_request_aborted_while_its_pictures_are_encoded_never_reaches_a_group(monkeypatch):
+    tiers = Tiers([Stream((delta(1, FinishReason.LENGTH),))])
+    tiers.broadcast_to(lambda method, argument: None)
+    slow = Slow()
+
+    async def encode(self: Any, request_id: str, prompt: Prompt) -> tuple[Features, ...]:
+        await slow.wait()
+        return ()
+
+    monkeypatch.setattr(ServeTiers, "_encode", encode)
+    answer = asyncio.create_task(tiers.answer())
+    await slow.begun.wait()
+    await tiers.tiers.abort(["r"])
+    slow.let_go.set()
+    (last,) = await answer
+    assert (last.finish_reason, last.prompt_tokens) == (FinishReason.ABORT, 0)
+    assert tiers.jobs == []
+
+
+async def test_a_request_aborted_between_two_attempts_is_not_sent_again(monkeypatch):
+    tiers = Tiers([Stream(DIED), Stream((delta(1, FinishReason.LENGTH),))])
+    tiers.broadcast_to(lambda method, argument: None)
+    slow = Slow()
+
+    async def sleep(seconds: float) -> None:
+        await slow.wait()
+
+    monkeypatch.setattr(serve_handles, "asyncio", SimpleNamespace(sleep=sleep))
+    answer = asyncio.create_task(tiers.answer())
+    await slow.begun.wait()
+    await tiers.tiers.abort(["r"])
+    slow.let_go.set()
+    (last,) = await answer
+    assert (last.finish_reason, last.attempt) == (FinishReason.ABORT, 2)
+    assert len(tiers.jobs) == 1
+
+
+async def test_an_abort_is_forgotten_with_its_request():
+    end = delta(1, FinishReason.LENGTH)
+    tiers = Tiers([Stream((end,)), Stream((end,))])
+    tiers.broadcast_to(lambda method, argument: None)
+    await tiers.tiers.abort(["r"])
+    assert await tiers.answer() == [end]
+    assert await tiers.answer() == [end]

@@ -1,16 +1,18 @@
 import queue
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
-from serve_app.decoder.loop import CANARY_ID, Emission, EngineLoop
+from serve_app.decoder.loop import BARRED_LIMIT, CANARY_ID, Emission, EngineLoop, Journal
 from shards.detokenizer import Vocabulary
 from shards.engine import Engine
 from shards.errors import GroupError, RequestError
 from shards.request import Delta, FinishReason, GenerationRequest, Sampling
 from shards.simulated import SimulatedRunner, hashed
 from shards.step import StepPlan
+from shards.tally import Tally
+from tests.waiting import wait_until
 
 VOCABULARY = Vocabulary(
     pieces=tuple(bytes([i]) for i in range(64)),
@@ -28,7 +30,12 @@ VOCABULARY = Vocabulary(
 class Harness:
     """A loop over a simulated runner, with everything it published."""
 
-    def __init__(self, canary_interval_s: float = 60.0, step_delay_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        canary_interval_s: float = 60.0,
+        step_delay_s: float = 0.0,
+        journal: Journal | None = None,
+    ) -> None:
         self.emissions: queue.SimpleQueue[Emission] = queue.SimpleQueue()
         self.failures: list[BaseException] = []
         self.runner = SimulatedRunner(
@@ -45,9 +52,13 @@ class Harness:
             max_waiting=8,
         )
         self.loop = EngineLoop(
-            self.engine, self.emissions.put, self.failures.append, canary_interval_s
+            self.engine, self.emissions.put, self.failures.append, canary_interval_s, journal
         )
         self.loop.start()
+
+    def until_failed(self) -> str:
+        assert wait_until(lambda: bool(self.failures), 10, 0.01)
+        return str(self.failures[0])
 
     def until(self, enough: Callable[[list[Delta]], bool]) -> list[Delta]:
         deltas: list[Delta] = []
@@ -128,10 +139,8 @@ def test_a_failing_group_is_reported_once_and_later_calls_are_refused(monkeypatc
 
     monkeypatch.setattr(harness.runner, "run", die)
     harness.loop.add(request(), ()).result(10)
-    deadline = time.monotonic() + 10
-    while not harness.failures and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert [str(failure) for failure in harness.failures] == ["rank 1 died"]
+    assert harness.until_failed() == "rank 1 died"
+    assert len(harness.failures) == 1
     with pytest.raises(GroupError):
         harness.loop.add(request("later"), ()).result(10)
 
@@ -145,3 +154,108 @@ def test_calls_after_close_are_answered(harness):
 def test_canaries_never_reach_a_caller(harness):
     harness.loop.add(request(), ()).result(10)
     assert CANARY_ID not in {delta.request_id for delta in harness.until(finished)}
+
+
+class Notes:
+    """A journal in memory, whose disk can be full."""
+
+    def __init__(self) -> None:
+        self.tallies: list[Tally] = []
+        self.full = False
+
+    def append(self, tallies: Sequence[Tally]) -> None:
+        if self.full and tallies:
+            raise GroupError("no space left")
+        self.tallies += tallies
+
+    def output(self, request_id: str = "r") -> int:
+        return max((t.output for t in self.tallies if t.request_id == request_id), default=0)
+
+
+def test_what_leaves_was_noted_before_it_left():
+    notes = Notes()
+    harness = Harness(journal=notes)
+    noted_at_publish: list[tuple[int, int]] = []
+
+    def publish(emission: Emission) -> None:
+        counts = [delta.completion_tokens for delta in emission.deltas]
+        noted_at_publish.extend((count, notes.output()) for count in counts)
+        harness.emissions.put(emission)
+
+    harness.loop._publish = publish
+    harness.loop.add(request(max_tokens=20), ()).result(10)
+    harness.until(finished)
+    harness.loop.close()
+    assert noted_at_publish == [(count, count) for count in range(1, 21)]
+
+
+def test_the_journals_sum_is_the_counters_and_knows_no_canary():
+    notes = Notes()
+    harness = Harness(canary_interval_s=0.01, journal=notes)
+    harness.loop.add(request(max_tokens=20), ()).result(10)
+    harness.until(finished)
+    assert wait_until(lambda: harness.loop.stats().result(10).unmetered_tokens_total >= 4, 10, 0.01)
+    stats = harness.loop.stats().result(10)
+    harness.loop.close()
+    assert {tally.request_id for tally in notes.tallies} == {"r"}
+    last = notes.tallies[-1]
+    assert (last.text, last.output) == (stats.prompt_tokens_total, stats.generated_tokens_total)
+
+
+def test_what_cannot_be_noted_never_leaves_and_ends_the_group():
+    notes = Notes()
+    harness = Harness(step_delay_s=0.005, journal=notes)
+    harness.loop.add(request(max_tokens=100), ()).result(10)
+    harness.until(lambda deltas: len(deltas) >= 3)
+    notes.full = True
+    assert harness.until_failed() == "no space left"
+    published = []
+    while not harness.emissions.empty():
+        published += harness.emissions.get().deltas
+    assert max((d.completion_tokens for d in published), default=0) <= notes.output()
+    with pytest.raises(GroupError):
+        harness.loop.add(request("later"), ()).result(10)
+
+
+def test_when_abort_returns_the_journal_has_the_last_word():
+    notes = Notes()
+    harness = Harness(step_delay_s=0.005, journal=notes)
+    harness.loop.add(request(max_tokens=100), ()).result(10)
+    harness.until(lambda deltas: len(deltas) >= 3)
+    harness.loop.abort(["unknown", "r"]).result(10)
+    noted = list(notes.tallies)
+    (last,) = harness.until(finished)[-1:]
+    harness.loop.stats().result(10)
+    harness.loop.close()
+    assert notes.tallies == noted
+    assert (noted[-1].text, noted[-1].output) == (last.prompt_tokens, last.completion_tokens)
+
+
+def test_an_abort_that_overtakes_its_request_ends_it_all_the_same(harness):
+    harness.loop.abort(["r"]).result(10)
+    harness.loop.add(replace(request(), sampling=Sampling(seed=1, max_tokens=5, n=2)), ()).result(
+        10
+    )
+    deltas = harness.until(finished)
+    assert [(d.choice, d.finish_reason, d.prompt_tokens) for d in deltas] == [
+        (0, FinishReason.ABORT, 0),
+        (1, FinishReason.ABORT, 0),
+    ]
+    assert not harness.engine.has_work
+
+
+def test_a_late_abort_of_a_lost_attempt_spares_the_next(harness):
+    harness.loop.abort(["r"], 1).result(10)
+    harness.loop.add(replace(request(), attempt=2), ()).result(10)
+    harness.loop.abort(["r"], 1).result(10)
+    assert harness.until(finished)[-1].finish_reason is FinishReason.LENGTH
+    harness.loop.add(request(), ()).result(10)
+    assert harness.until(finished)[-1].finish_reason is FinishReason.ABORT
+
+
+def test_only_the_latest_aborts_are_remembered(harness):
+    harness.loop.abort([f"r{n}" for n in range(BARRED_LIMIT + 1)]).result(10)
+    harness.loop.add(request("r0", max_tokens=1), ()).result(10)
+    assert harness.until(finished)[-1].finish_reason is FinishReason.LENGTH
+    harness.loop.add(request("r1", max_tokens=1), ()).result(10)
+    assert harness.until(finished)[-1].finish_reason is FinishReason.ABORT
