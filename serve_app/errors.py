@@ -15,7 +15,8 @@
     ├── Overloaded            503      no room or no tier ready; Retry-After is sent
     │   └── LedgerUnavailable 503      the accounts cannot be written, so nothing is begun
     └── ServerFault           500      our fault; the request id finds it in the logs
-        └── GenerationFailed  502      a tier died while answering
+        ├── GenerationFailed  502      a tier died while answering
+        └── LedgerError       500      the accounts were told what contradicts them
 
 Bodies are built in ``gateway/error_body.py`` so that both official clients parse them.
 """
@@ -144,6 +145,12 @@ class ServerFault(ApiError):  # noqa: N818
 class GenerationFailed(ServerFault):
     status = 502
     default_code = "generation_failed"
+
+
+class LedgerError(ServerFault):
+    """A bug, told loudly instead of being booked: what was asked for was not written."""
+
+    default_code = "ledger_error"
 
 
 def api_error(error: BaseException) -> ApiError:

@@ -20,7 +20,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Select, event, exc, make_url
+from sqlalchemy import Connection, Select, Table, event, exc, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -89,13 +89,13 @@ class Database:
         await self._reader.dispose()
 
 
-def lock_rows(select: Select[Row]) -> Select[Row]:
-    """Keep the selected rows from other writers until the transaction ends.
+def lock_rows(select: Select[Row], *, of: Table | None = None) -> Select[Row]:
+    """Keep the selected rows (``of`` one table) from other writers until the transaction ends.
 
     The statement's ORDER BY is the order in which they are locked. SQLite's writers are alone
     already. On PostgreSQL new lines may go on referring to a locked account (NO KEY UPDATE).
     """
-    return select.with_for_update(key_share=True)
+    return select.with_for_update(key_share=True, of=of)
 
 
 def padded(values: Sequence[Any]) -> list[Any]:
