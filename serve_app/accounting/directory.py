@@ -69,10 +69,12 @@ class Directory:
         Raises:
             Conflict: it was revoked.
         """
-        async with self._change(SYSTEM) as change:
-            team = await account_changes.ensure_default(change)
-            await key_changes.ensure_anonymous(change, team)
         principal = await self._authenticator.holder(ANONYMOUS)
+        if principal is None:
+            async with self._change(SYSTEM) as change:
+                team = await account_changes.ensure_default(change)
+                await key_changes.ensure_anonymous(change, team)
+            principal = await self._authenticator.holder(ANONYMOUS)
         if principal is None:
             raise Conflict("calling without a key was revoked")
         return principal
