@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from serve_app.errors import Overloaded
 from serve_app.messages import JournalPage
@@ -15,18 +15,21 @@ class FakeEngines:
     """Offsets are numbers of entries.
 
     Attributes to set from a test:
-        silent: groups that answer neither ``abort`` nor whoever reads their journal.
+        deaf: a group does not answer ``abort``.
+        mute: journals cannot be read.
         last_words: tallies that ``abort`` makes a group write, by request.
+        on_journal: awaited before journals are read.
 
     Attributes to look at: ``aborted`` ids, in order.
     """
 
     def __init__(self) -> None:
         self.journals: dict[str, list[Tally]] = {}
-        self.silent: set[str] = set()
+        self.deaf = False
+        self.mute = False
         self.last_words: dict[str, list[Tally]] = {}
         self.aborted: list[str] = []
-        self.on_journal: Callable[[], None] = lambda: None
+        self.on_journal: Callable[[], Awaitable[None]] = _nothing
 
     def compute(self, *tallies: Tally, group: str = "group-1") -> None:
         self.journals.setdefault(group, []).extend(tallies)
@@ -35,13 +38,13 @@ class FakeEngines:
         self.aborted += request_ids
         for request_id in request_ids:
             self.compute(*self.last_words.pop(request_id, ()))
-        if self.silent:
-            raise Overloaded(f"{sorted(self.silent)} do not answer")
+        if self.deaf:
+            raise Overloaded("a group does not answer")
 
     async def journal(self, bookmarks: Mapping[str, int]) -> tuple[JournalPage, ...]:
-        self.on_journal()
-        if self.silent:
-            raise Overloaded(f"{sorted(self.silent)} do not answer")
+        await self.on_journal()
+        if self.mute:
+            raise Overloaded("a group does not answer")
         pages = []
         for group, entries in self.journals.items():
             start = bookmarks.get(group, 0)
@@ -52,3 +55,7 @@ class FakeEngines:
                 more = end < len(entries)
                 pages.append(JournalPage(group, end, tuple(latest.values()), more=more))
         return tuple(pages)
+
+
+async def _nothing() -> None:
+    pass

@@ -123,7 +123,7 @@ async def test_a_page_of_thousands_is_taken_in_whole(database):
 async def test_reading_ends_although_a_busy_group_writes_on(database, engines):
     """Its journal has more a moment later, always."""
 
-    def write_on() -> None:
+    async def write_on() -> None:
         engines.compute(Tally("request", 1, 0, output=sum(map(len, engines.journals.values())) + 1))
 
     engines.on_journal = write_on
