@@ -1,6 +1,7 @@
 # up      install, start in the background, ask a first picture question
 # down    stop; nothing stays behind
 # test    every test        check   format, lint, types        bench   measure
+# soak    the long chaos test: 500 requests, processes killed, databases paused (a quarter of an hour)
 #
 # Each target sets up what it needs in .venv; the second time is quick.
 #
@@ -22,7 +23,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 EXAMPLE := ops/examples/shapes.png
 
-.PHONY: help up down test check bench
+.PHONY: help up down test soak check bench
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
@@ -37,6 +38,9 @@ down: .venv/.installed
 
 test: .venv/.installed-dev
 	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+soak: .venv/.installed-dev
+	@PIXTRAL_SOAK=1 $(BIN)/python -m pytest tests/chaos -o log_cli_level=INFO $(TEST_ARGS)
 
 check: .venv/.installed-dev
 	@$(BIN)/ruff format --check .
