@@ -72,10 +72,13 @@ def build(config: Config) -> Application:
 def context_tokens(config: Config, model: ModelConfig) -> int:
     """Most tokens of prompt and answer: what the model was made for and a group's cache holds."""
     decoder = config.decoder
-    token_bytes = kv_bytes_per_token(
-        model, decoder.tensor_parallel, value_bytes(decoder.dtype, decoder.device)
-    )
-    blocks = kv_blocks(decoder.kv_cache_bytes, decoder.block_size, token_bytes)
+    if decoder.simulate is not None:
+        blocks = decoder.simulate.kv_blocks
+    else:
+        token_bytes = kv_bytes_per_token(
+            model, decoder.tensor_parallel, value_bytes(decoder.dtype, decoder.device)
+        )
+        blocks = kv_blocks(decoder.kv_cache_bytes, decoder.block_size, token_bytes)
     context = config.model.max_context_tokens or model.text.max_positions
     return min(context, blocks * decoder.block_size)
 

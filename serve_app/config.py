@@ -15,6 +15,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from shards.roofline import ROOFLINES
+
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 # A name or an address, IPv6 in brackets, and perhaps a port.
@@ -127,11 +129,29 @@ class Vision(_Frozen):
     autoscaling: Autoscaling = Autoscaling()
 
 
+class Simulate(_Frozen):
+    """An engine over no model, for load tests: all else is real, what it says is made up.
+
+    ``roofline`` names the published model and hardware whose best possible step times are kept
+    (``shards/roofline.py``); without one, a step takes none.
+    """
+
+    roofline: str | None = None
+    kv_blocks: int = Field(65_536, ge=1)
+
+    @field_validator("roofline")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None and name not in ROOFLINES:
+            raise ValueError(f"must be one of {', '.join(ROOFLINES)}")
+        return name
+
+
 class Decoder(_Frozen):
     """One replica is one tensor-parallel group of ``tensor_parallel`` ranks.
 
     ``journal_folder`` is where rank 0 notes what it computed before anybody hears of it; on each
-    node its own, and kept between starts.
+    node its own, and kept between starts. With ``simulate`` no model is loaded.
 
     ``kv_cache_bytes`` is per rank. ``token_timeout_s``: a group that has generated nothing for
     this long while it should is not ready. ``collective_timeout_s``: a rank silent for this long
@@ -140,6 +160,7 @@ class Decoder(_Frozen):
 
     tensor_parallel: int = Field(1, ge=1)
     journal_folder: Path | None = None
+    simulate: Simulate | None = None
     device: Device = "cpu"
     dtype: Dtype = "auto"
     backend: Literal["gloo", "nccl"] = "gloo"
@@ -154,6 +175,15 @@ class Decoder(_Frozen):
     token_timeout_s: float = Field(30.0, gt=0)
     collective_timeout_s: float = Field(60.0, gt=0)
     autoscaling: Autoscaling = Autoscaling(target_ongoing_requests=16.0)
+
+    @model_validator(mode="after")
+    def _alone(self) -> Decoder:
+        if self.simulate is not None and self.tensor_parallel > 1:
+            raise ValueError(
+                f"tensor_parallel must be 1 with simulate, not {self.tensor_parallel}: "
+                "there is no model to cut"
+            )
+        return self
 
 
 class Accounting(_Frozen):

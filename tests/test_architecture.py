@@ -33,6 +33,8 @@ STANDARD_LIBRARY_ONLY = (
     "shards/plan.py",
     "shards/blocks.py",
     "shards/scheduler.py",
+    "shards/tally.py",
+    "shards/roofline.py",
 )
 
 

@@ -66,6 +66,8 @@ class DecoderGroup:
         self.group = serve.get_replica_context().replica_id.unique_id
         self._streams = Streams()
         self._metrics = DecoderMetrics(self.group)
+        if self._decoder.simulate is not None:
+            _logger.warning("SIMULATED: no model is loaded, every answer of this group is made up")
         self._ranks = self._start_ranks(config, max_context_tokens)
         self._lost: BaseException | None = None
         reports = await asyncio.gather(*(rank.load.remote() for rank in self._ranks))

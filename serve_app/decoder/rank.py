@@ -20,15 +20,18 @@ from serve_app.config import Decoder
 from serve_app.decoder.journal import JournalWriter
 from serve_app.decoder.loop import Emission, EngineLoop
 from serve_app.messages import Generate
+from shards.engine import Engine, EngineStats
 from shards.errors import GroupError
 from shards.request import Delta
+from shards.roofline import ROOFLINES, RooflineRunner
 
 if TYPE_CHECKING:
     import torch
 
     from shards.comm import Communicator
-    from shards.engine import EngineStats
+    from shards.detokenizer import Vocabulary
     from shards.runner import ModelRunner
+    from shards.step import Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,6 @@ class RankReport:
     rank: int
     pid: int
     load_s: float
-    kv_blocks: int
 
 
 class Rank:
@@ -64,6 +66,7 @@ class Rank:
         self._spec = spec
         self._runner: ModelRunner | None = None
         self._comm: Communicator | None = None
+        self._journal: JournalWriter | None = None
         self._loop: EngineLoop | None = None
         self._outbox = _Outbox()
 
@@ -71,12 +74,17 @@ class Rank:
         """Join the group, read this rank's slices and, on rank 0, start the engine.
 
         Raises:
-            ShardsError: the checkpoint or the cut is wrong, or a rank did not join.
+            ShardsError: the checkpoint or the cut is wrong, a rank did not join, or no journal
+                can be kept.
         """
-        report = await asyncio.to_thread(self._load)
-        if self._spec.rank == 0:
+        spec, started = self._spec, time.monotonic()
+        if spec.rank == 0 and spec.decoder.journal_folder is not None:
+            self._journal = JournalWriter(spec.decoder.journal_folder, spec.group)
+        if spec.decoder.simulate is None:
+            await asyncio.to_thread(self._load_model)
+        if spec.rank == 0:
             self._start_engine(asyncio.get_running_loop())
-        return report
+        return RankReport(spec.rank, os.getpid(), time.monotonic() - started)
 
     async def follow(self) -> None:
         """Run rank 0's plans until it closes the group; every rank but 0.
@@ -122,13 +130,12 @@ class Rank:
         if self._loop is not None:
             await asyncio.to_thread(self._loop.close)
 
-    def _load(self) -> RankReport:
+    def _load_model(self) -> None:
         import torch
 
         from shards.comm import ProcessGroup, SingleRank
         from shards.runner import ModelRunner
 
-        started = time.monotonic()
         spec, decoder = self._spec, self._spec.decoder
         torch.set_num_threads(decoder.threads_per_rank)
         device = _device(decoder)
@@ -151,39 +158,44 @@ class Rank:
             block_size=decoder.block_size,
             kv_cache_bytes=decoder.kv_cache_bytes,
         )
-        return RankReport(
-            spec.rank, os.getpid(), time.monotonic() - started, self._runner.num_blocks
-        )
 
     def _start_engine(self, main: asyncio.AbstractEventLoop) -> None:
-        from shards.engine import Engine
-        from shards.lockstep import Leader
         from shards.tokenizer import Tokenizer
 
-        assert self._runner is not None
-        assert self._comm is not None
         decoder = self._spec.decoder
+        vocabulary = Tokenizer.from_folder(self._spec.model).vocabulary
+        runner, num_blocks = self._engine_runner(vocabulary)
         engine = Engine(
-            Leader(self._runner, self._comm),
-            vocabulary=Tokenizer.from_folder(self._spec.model).vocabulary,
-            num_blocks=self._runner.num_blocks,
-            block_size=self._runner.block_size,
+            runner,
+            vocabulary=vocabulary,
+            num_blocks=num_blocks,
+            block_size=decoder.block_size,
             max_context_tokens=self._spec.max_context_tokens,
             max_batch_sequences=decoder.max_batch_sequences,
             max_step_tokens=decoder.max_step_tokens,
             max_waiting=decoder.max_waiting,
         )
-        journal = None
-        if decoder.journal_folder is not None:
-            journal = JournalWriter(decoder.journal_folder, self._spec.group)
         self._loop = EngineLoop(
             engine,
             publish=lambda emission: _call(main, self._outbox.put, emission),
             failed=lambda error: _call(main, self._outbox.fail, _group_lost(error)),
             canary_interval_s=min(decoder.token_timeout_s, decoder.collective_timeout_s) / 3,
-            journal=journal,
+            journal=self._journal,
         )
         self._loop.start()
+
+    def _engine_runner(self, vocabulary: Vocabulary) -> tuple[Runner, int]:
+        """What computes the steps, and how many KV blocks it has."""
+        simulate = self._spec.decoder.simulate
+        if simulate is not None:
+            roofline = None if simulate.roofline is None else ROOFLINES[simulate.roofline]
+            return RooflineRunner(_words(vocabulary), roofline), simulate.kv_blocks
+
+        from shards.lockstep import Leader
+
+        assert self._runner is not None
+        assert self._comm is not None
+        return Leader(self._runner, self._comm), self._runner.num_blocks
 
     def _engine_loop(self) -> EngineLoop:
         if self._loop is None:
@@ -226,6 +238,15 @@ class _Outbox:
 def _group_lost(error: BaseException) -> GroupError:
     """Whatever stops an engine, its replica hears one error."""
     return error if isinstance(error, GroupError) else GroupError(f"engine stopped: {error!r}")
+
+
+def _words(vocabulary: Vocabulary) -> list[int]:
+    """Ids that spell plain ASCII, so that a made-up answer is text in every bit."""
+    return [
+        token_id
+        for token_id, piece in enumerate(vocabulary.pieces)
+        if piece and piece.isascii() and piece.decode().isprintable()
+    ]
 
 
 def _device(decoder: Decoder) -> torch.device:

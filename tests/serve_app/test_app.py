@@ -30,6 +30,8 @@ def test_a_context_is_what_the_model_and_the_cache_both_hold(folder):
     )
     huge = {"decoder.kv_cache_bytes": 2**40}
     assert context_tokens(config(folder, **huge), nano.NANO) == nano.NANO.text.max_positions
+    simulated = {"decoder.simulate": {"kv_blocks": 10}, "decoder.block_size": 8}
+    assert context_tokens(config(folder, **simulated), nano.NANO) == 80
 
 
 def test_keys_are_asked_for_only_where_there_is_one(folder):
@@ -50,3 +52,15 @@ def test_another_models_tokenizer(folder, tmp_path):
     (tmp_path / "params.json").write_text(json.dumps(params | {"vocab_size": 32000}))
     with pytest.raises(ModelConfigError, match=r"32768 ids .* 32000"):
         build(config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ({"decoder.tensor_parallel": 2}, "decoder: tensor_parallel must be 1 with simulate, not 2"),
+        ({"decoder.simulate": {"roofline": "cray"}}, r"decoder\.simulate\.roofline: .*'cray'"),
+    ],
+)
+def test_a_simulation_that_makes_no_sense(folder, overrides, reason):
+    with pytest.raises(ConfigError, match=reason):
+        config(folder, **({"decoder.simulate": {}} | overrides))

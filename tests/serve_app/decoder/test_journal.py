@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.decoder import journal
 from serve_app.decoder.journal import JournalError, JournalWriter, decode, encode
 from serve_app.decoder.journal_reader import read_journals
 from shards.errors import GroupError
@@ -93,7 +92,8 @@ def test_kill_minus_9_loses_no_record_of_what_was_delivered(tmp_path, marks):
     whole = len(rest) - len(rest) % 8
     if whole:
         delivered = int.from_bytes(rest[whole - 8 : whole], "big")
-    noted, bookmark = {}, 0
+    noted: dict[str, int] = {}
+    bookmark = 0
     while pages := read_journals(tmp_path, {"group": bookmark}, NOW):
         noted |= {tally.request_id: tally.output for tally in pages[0].tallies}
         bookmark = pages[0].offset
@@ -106,7 +106,7 @@ def test_a_group_that_cannot_write_stops_rather_than_go_on_unnoted(tmp_path, mon
     writer = JournalWriter(tmp_path, "group")
     writer.append([Tally("a", 1, 0, output=1)])
     write = os.write
-    monkeypatch.setattr(journal.os, "write", lambda file, data: write(file, data[:9]))
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:9]))
     with pytest.raises(JournalError, match=r"journal of group group in .*only a part"):
         writer.append([Tally("a", 1, 0, output=2)])
     monkeypatch.undo()
@@ -125,7 +125,7 @@ def test_a_write_that_fails_is_the_groups_failure(tmp_path, monkeypatch, error):
     def fails(file: int, data: bytes) -> int:
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(journal.os, "write", fails)
+    monkeypatch.setattr(os, "write", fails)
     with pytest.raises(GroupError, match=os.strerror(error)) as failure:
         writer.append([Tally("a", 1, 0)])
     assert str(pickle.loads(pickle.dumps(failure.value))) == str(failure.value)

@@ -209,7 +209,7 @@ def test_what_cannot_be_noted_never_leaves_and_ends_the_group():
     harness.until(lambda deltas: len(deltas) >= 3)
     notes.full = True
     assert harness.until_failed() == "no space left"
-    published = []
+    published: list[Delta] = []
     while not harness.emissions.empty():
         published += harness.emissions.get().deltas
     assert max((d.completion_tokens for d in published), default=0) <= notes.output()
