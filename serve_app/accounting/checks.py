@@ -220,12 +220,19 @@ def _mispriced() -> Query:
 
 
 def _unlike_their_hold() -> Query:
-    """A line is of its hold's key, model, prices, month and day; a team's line is of its team, and
-    there is none while the request runs or where it was voided."""
-    same = (lines.c[name] != holds.c[name] for name in _SAME)
-    charged = lines.c.account_id != WASTE_ACCOUNT
-    another_team = and_(charged, lines.c.account_id != holds.c.team_id)
-    not_settled = and_(charged, holds.c.state != HoldState.SETTLED.value)
+    """A line is of its hold's key, model and prices, a team's line of its team, month and day too,
+    and there is none while the request runs or where it was voided. (Waste that is found after its
+    month was closed is posted to the open one.)"""
+    other = (lines.c[name] != holds.c[name] for name in _SAME)
+    not_the_teams = and_(
+        lines.c.account_id != WASTE_ACCOUNT,
+        or_(
+            lines.c.account_id != holds.c.team_id,
+            lines.c.month != holds.c.month,
+            lines.c.day != holds.c.day,
+            holds.c.state != HoldState.SETTLED.value,
+        ),
+    )
     return (
         select(
             lines.c.request_id.label("request"),
@@ -234,13 +241,13 @@ def _unlike_their_hold() -> Query:
             func.count().label("found"),
         )
         .select_from(lines.join(holds))
-        .where(or_(*same, another_team, not_settled))
+        .where(or_(*other, not_the_teams))
         .group_by(lines.c.request_id, lines.c.month)
         .order_by(lines.c.request_id)
     )
 
 
-_SAME = ("key_id", "model", "price_version", "month", "day")
+_SAME = ("key_id", "model", "price_version")
 
 
 def _above_hold() -> Query:

@@ -89,7 +89,7 @@ async def reconcile(
     unequal = [
         (check, row) for check in checks() for row in await _rows(connection, check.query, month)
     ]
-    in_flight = await _in_flight(connection, month)
+    in_flight = await _in_flight(connection)
     journaled = await _journaled(connection) if engines else {}
     after = await engines() if engines else {}
     counted = select(func.count()).select_from(lines).where(*_of_month(lines, month))
@@ -99,7 +99,7 @@ async def reconcile(
     wrong = tuple(_unlike_the_engines(journaled, after, idle))
     return Reconciliation(
         differences=tuple(_difference(check, row, names) for check, row in unequal) + wrong,
-        in_flight=in_flight,
+        in_flight=tuple(each for each in in_flight if month in (None, each.month)),
         lines=compared,
         engines=tuple(sorted(idle - {difference.where for difference in wrong})),
         busy_engines=tuple(sorted(set(after) - idle)),
@@ -139,7 +139,7 @@ async def _journaled(connection: AsyncConnection) -> dict[str, int]:
     return dict((await connection.execute(query)).all())
 
 
-async def _in_flight(connection: AsyncConnection, month: str | None) -> tuple[InFlight, ...]:
+async def _in_flight(connection: AsyncConnection) -> tuple[InFlight, ...]:
     running = case((RUNNING, 1), else_=0)
     query = (
         select(
@@ -148,7 +148,7 @@ async def _in_flight(connection: AsyncConnection, month: str | None) -> tuple[In
             total(holds.c.amount_nano_usd * running).label("held_nano_usd"),
             total(1 - running).label("unaudited"),
         )
-        .where(holds.c.audited_us.is_(None), *_of_month(holds, month))
+        .where(holds.c.audited_us.is_(None))
         .group_by(holds.c.month)
         .order_by(holds.c.month)
     )

@@ -226,8 +226,27 @@ async def test_a_busy_engine_may_be_ahead_of_its_journal_but_never_behind(books,
     assert [difference.what for difference in behind.differences] == ["engine"]
 
 
-async def test_engines_are_not_compared_while_a_request_is_in_flight(books, key):
-    await books.hold(key)
+@pytest.mark.parametrize("month", [None, "2026-10"])
+async def test_engines_are_not_compared_while_a_request_is_in_flight(books, key, month):
+    await books.hold(key, "2026-11-07")
     reading = {"group-a": 10_000}
-    found = await checked(books, engines=Engines(reading, reading))
+    found = await checked(books, month=month, engines=Engines(reading, reading))
     assert (found.agrees, found.busy_engines) == (True, ("group-a",))
+
+
+async def test_waste_found_after_its_month_was_closed_is_of_the_open_one(books, key):
+    """Its line is then of another month than its hold, on both accounts it is posted to."""
+    await change(
+        books,
+        update(lines)
+        .where(lines.c.account_id == WASTE_ACCOUNT)
+        .values(month="2026-11", day="2026-11-05"),
+        update(usage_days).where(usage_days.c.account_id == WASTE_ACCOUNT).values(day="2026-11-05"),
+        *(
+            update(balances)
+            .where(balances.c.account_id.in_((WASTE_ACCOUNT, 2)), balances.c.month == month)
+            .values(posted_nano_usd=balances.c.posted_nano_usd + amount)
+            for month, amount in (("2026-10", -18_000), ("2026-11", 18_000))
+        ),
+    )
+    assert (await checked(books)).differences == ()
