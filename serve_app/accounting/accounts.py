@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
-from sqlalchemy import RowMapping, bindparam, select, update
+from sqlalchemy import Executable, RowMapping, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from serve_app.accounting.database import lock_rows, padded
 from serve_app.accounting.hold import Payer, Scope
 from serve_app.accounting.rates import Bucket
 from serve_app.accounting.schema import accounts, balances
-from serve_app.accounting.upsert import insert
+from serve_app.accounting.upsert import insert_on
 
 RATES = ("requests", "input_tokens", "output_tokens")
 
@@ -116,11 +117,7 @@ async def _save_balances(
         }
         for (id, month), balance in sorted(found.items(), key=lambda item: item[0])
     ]
-    upsert = insert(connection, balances)
-    amounts = ("posted_nano_usd", "held_nano_usd")
-    replaced = {name: upsert.excluded[name] for name in amounts}
-    statement = upsert.on_conflict_do_update(index_elements=_BALANCE_KEY, set_=replaced)
-    await connection.execute(statement, rows)
+    await connection.execute(_replace_balances(connection.dialect.name), rows)
 
 
 async def _add_to_balances(connection: AsyncConnection, amounts: Counter[tuple[int, str]]) -> None:
@@ -130,10 +127,24 @@ async def _add_to_balances(connection: AsyncConnection, amounts: Counter[tuple[i
         {"account_id": id, "month": month, "posted_nano_usd": nano_usd}
         for (id, month), nano_usd in sorted(amounts.items())
     ]
-    upsert = insert(connection, balances)
-    added = {"posted_nano_usd": balances.c.posted_nano_usd + upsert.excluded.posted_nano_usd}
-    statement = upsert.on_conflict_do_update(index_elements=_BALANCE_KEY, set_=added)
-    await connection.execute(statement, rows)
+    await connection.execute(_grow_balances(connection.dialect.name), rows)
+
+
+# Statements are built once: SQLAlchemy then finds them compiled.
+
+
+@cache
+def _replace_balances(dialect: str) -> Executable:
+    upsert = insert_on(dialect, balances)
+    replaced = {name: upsert.excluded[name] for name in ("posted_nano_usd", "held_nano_usd")}
+    return upsert.on_conflict_do_update(index_elements=_BALANCE_KEY, set_=replaced)
+
+
+@cache
+def _grow_balances(dialect: str) -> Executable:
+    upsert = insert_on(dialect, balances)
+    grown = {"posted_nano_usd": balances.c.posted_nano_usd + upsert.excluded.posted_nano_usd}
+    return upsert.on_conflict_do_update(index_elements=_BALANCE_KEY, set_=grown)
 
 
 def _account(row: RowMapping) -> Account:

@@ -17,7 +17,7 @@ from serve_app.accounting.accounts import Account, Accounts
 from serve_app.accounting.authenticator import REFUSAL
 from serve_app.accounting.calendar import MICROSECONDS, day_of, month_of
 from serve_app.accounting.database import padded
-from serve_app.accounting.hold import Hold, HoldRequest, HoldState
+from serve_app.accounting.hold import Allowance, Hold, HoldRequest, HoldState
 from serve_app.accounting.money import format_usd
 from serve_app.accounting.rates import tightest
 from serve_app.accounting.schema import holds
@@ -77,81 +77,92 @@ def decide(accounts: Accounts, request: HoldRequest, now_us: int) -> Hold | ApiE
     payers = accounts.of(request.payer)
     if payers is None or not all(account.active for account in payers):
         return Unauthorized(REFUSAL)
-    refusal = _refusal(accounts, payers, request, month, now_us)
+    amount, units = request.amount_nano_usd, _units(request)
+    refusal = (
+        _too_large(payers, request, units)
+        or _budget_refusal(accounts, payers, amount, month)
+        or _concurrency_refusal(payers)
+        or _rate_refusal(payers, units, now_us)
+    )
+    if isinstance(refusal, RateLimited):
+        refusal.requests, refusal.tokens = _allowances(payers, now_us)
     if refusal is not None:
         return refusal
     for account in payers:
         account.concurrent += 1
-        for rate, units in _units(request).items():
-            setattr(account, rate, getattr(account, rate).taken(units, now_us))
-        accounts.balance(account.id, month).held += request.amount_nano_usd
-    allowances = {
+        accounts.balance(account.id, month).held += amount
+        for rate, count in units.items():
+            setattr(account, rate, getattr(account, rate).taken(count, now_us))
+    requests, tokens = _allowances(payers, now_us)
+    return Hold(request, month, day_of(now_us), now_us, requests, tokens)
+
+
+def _allowances(
+    payers: tuple[Account, ...], now_us: int
+) -> tuple[Allowance | None, Allowance | None]:
+    """What is left of requests, and of tokens in or out."""
+    left = {
         rate: [getattr(account, rate).allowance(now_us) for account in payers] for rate in _RATES
     }
-    return Hold(
-        request=request,
-        month=month,
-        day=day_of(now_us),
-        created_us=now_us,
-        requests=tightest(allowances["requests"]),
-        tokens=tightest(allowances["input_tokens"] + allowances["output_tokens"]),
-    )
+    return tightest(left["requests"]), tightest(left["input_tokens"] + left["output_tokens"])
 
 
-def _refusal(
-    accounts: Accounts,
-    payers: tuple[Account, ...],
-    request: HoldRequest,
-    month: str,
-    now_us: int,
-) -> ApiError | None:
+def _too_large(
+    payers: tuple[Account, ...], request: HoldRequest, units: dict[str, int]
+) -> InvalidRequest | None:
     for account in payers:
-        if (refusal := _too_large(account, request)) is not None:
-            return refusal
+        if account.max_pictures is not None and request.pictures > account.max_pictures:
+            return InvalidRequest(
+                f"{account}: a request may have {account.max_pictures} pictures, "
+                f"and this one has {request.pictures}",
+                param="messages",
+            )
+        for rate, count in units.items():
+            bucket = getattr(account, rate)
+            if not bucket.fits_ever(count):
+                what, param = _RATES[rate]
+                return InvalidRequest(
+                    f"{account}: this request may use {count} {what}, and {bucket.limit} are "
+                    "allowed per minute: it can never fit",
+                    param=param,
+                )
+    return None
+
+
+def _budget_refusal(
+    accounts: Accounts, payers: tuple[Account, ...], amount: int, month: str
+) -> BudgetExhausted | None:
     for account in payers:
+        if account.budget is None:
+            continue
         balance = accounts.balance(account.id, month)
-        left = (account.budget or 0) - balance.posted - balance.held
-        if account.budget is not None and left < request.amount_nano_usd:
+        left = account.budget - balance.posted - balance.held
+        if left < amount:
             return BudgetExhausted(
                 f"{account}: {format_usd(max(0, left))} USD of the budget for {month} are left, "
-                f"and this request may cost up to {format_usd(request.amount_nano_usd)} USD"
+                f"and this request may cost up to {format_usd(amount)} USD"
             )
+    return None
+
+
+def _concurrency_refusal(payers: tuple[Account, ...]) -> RateLimited | None:
     for account in payers:
         if account.max_concurrent is not None and account.concurrent >= account.max_concurrent:
             return RateLimited(
                 f"{account}: {account.concurrent} requests are running, and "
                 f"{account.max_concurrent} may run at once"
             )
-    return _rate_refusal(payers, request, now_us)
-
-
-def _too_large(account: Account, request: HoldRequest) -> InvalidRequest | None:
-    if account.max_pictures is not None and request.pictures > account.max_pictures:
-        return InvalidRequest(
-            f"{account}: a request may have {account.max_pictures} pictures, "
-            f"and this one has {request.pictures}",
-            param="messages",
-        )
-    for rate, units in _units(request).items():
-        bucket = getattr(account, rate)
-        if not bucket.fits_ever(units):
-            what, param = _RATES[rate]
-            return InvalidRequest(
-                f"{account}: this request may use {units} {what}, and {bucket.limit} are allowed "
-                "per minute: it can never fit",
-                param=param,
-            )
     return None
 
 
 def _rate_refusal(
-    payers: tuple[Account, ...], request: HoldRequest, now_us: int
+    payers: tuple[Account, ...], units: dict[str, int], now_us: int
 ) -> RateLimited | None:
     """The one that takes longest to pass, so that whoever waits for it meets no other."""
     waits = [
-        (getattr(account, rate).wait_us(units, now_us), account, rate)
+        (getattr(account, rate).wait_us(count, now_us), account, rate)
         for account in payers
-        for rate, units in _units(request).items()
+        for rate, count in units.items()
     ]
     wait_us, account, rate = max(waits, key=lambda wait: wait[0])
     if not wait_us:

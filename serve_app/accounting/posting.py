@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, select
+from sqlalchemy import Executable, RowMapping, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from serve_app.accounting.calendar import day_of, month_of
 from serve_app.accounting.hold import Charge, Hold, Payer
 from serve_app.accounting.prices import PriceSheet
 from serve_app.accounting.schema import REVENUE_ACCOUNT, holds, lines, price_versions, usage_days
-from serve_app.accounting.upsert import insert
+from serve_app.accounting.upsert import insert_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +114,8 @@ async def _roll_up(connection: AsyncConnection, rows: Iterable[dict[str, Any]]) 
         key = tuple(row[name] for name in _USAGE_KEY)
         tokens[key] += row["tokens"]
         nano_usd[key] += row["nano_usd"]
-    upsert = insert(connection, usage_days)
-    grown = {name: usage_days.c[name] + upsert.excluded[name] for name in ("tokens", "nano_usd")}
     await connection.execute(
-        upsert.on_conflict_do_update(index_elements=_USAGE_KEY, set_=grown),
+        _grow_usage(connection.dialect.name),
         [
             {**dict(zip(_USAGE_KEY, key, strict=True)), "tokens": count, "nano_usd": nano_usd[key]}
             for key, count in sorted(tokens.items())
@@ -132,3 +131,10 @@ SELECT_TERMS = (
     .join(price_versions, price_versions.c.id == holds.c.price_version)
     .where(holds.c.request_id.in_(bindparam("ids", expanding=True)))
 )
+
+
+@cache
+def _grow_usage(dialect: str) -> Executable:
+    upsert = insert_on(dialect, usage_days)
+    grown = {name: usage_days.c[name] + upsert.excluded[name] for name in ("tokens", "nano_usd")}
+    return upsert.on_conflict_do_update(index_elements=_USAGE_KEY, set_=grown)

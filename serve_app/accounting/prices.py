@@ -37,7 +37,7 @@ class PriceSheet:
     effective_us: int
 
     def of(self, kind: Kind) -> int:
-        price: int = getattr(self, kind.value)
+        price: int = getattr(self, kind)
         return price
 
     def cost(self, tokens: Tokens) -> int:

@@ -90,8 +90,7 @@ async def close_claimed(
     pairs = [(terms, ending[request_id]) for request_id, terms in held.items()]
     if not pairs:
         return
-    for terms, settlement in pairs:
-        check(terms, settlement)
+    spent = [check(terms, settlement) for terms, settlement in pairs]
     await connection.execute(
         _CLOSE, [_closed(terms, settlement, now_us) for terms, settlement in pairs]
     )
@@ -103,8 +102,8 @@ async def close_claimed(
     await write_lines(connection, charged, now_us)
     crossed = [
         alert
-        for terms, settlement in pairs
-        for alert in _release(accounts, terms, settlement, now_us)
+        for (terms, _), tokens in zip(pairs, spent, strict=True)
+        for alert in _release(accounts, terms, tokens, now_us)
     ]
     if crossed:
         await connection.execute(insert(connection, alerts).on_conflict_do_nothing(), crossed)
@@ -130,8 +129,8 @@ async def book_waste(connection: AsyncConnection, wastes: Sequence[Waste], now_u
     await accounts.save(connection)
 
 
-def check(terms: Terms, settlement: Settlement) -> None:
-    """Refuse to charge for what was not reserved.
+def check(terms: Terms, settlement: Settlement) -> Tokens:
+    """Refuse to charge for what was not reserved; returns what is charged, together.
 
     Raises:
         LedgerError
@@ -150,6 +149,7 @@ def check(terms: Terms, settlement: Settlement) -> None:
     ):
         if found > most:
             raise _contradiction(terms, f"charges {found} {what}, and {most} were held")
+    return spent
 
 
 def _contradiction(terms: Terms, what: str) -> LedgerError:
@@ -157,13 +157,12 @@ def _contradiction(terms: Terms, what: str) -> LedgerError:
 
 
 def _release(
-    accounts: Accounts, terms: Terms, settlement: Settlement, now_us: int
+    accounts: Accounts, terms: Terms, spent: Tokens, now_us: int
 ) -> Iterator[dict[str, Any]]:
     """Move what was held to what is posted, and give back what was reserved and not used.
 
     Yields soft thresholds that were crossed by it, as rows of ``alerts``.
     """
-    spent = sum((charge.tokens for charge in settlement.charges), Tokens())
     nano_usd = terms.prices.cost(spent)
     payers = accounts.of(terms.payer)
     assert payers is not None, "a hold's accounts are never deleted"

@@ -17,6 +17,9 @@ class Kind(StrEnum):
     OUTPUT = "output"
 
 
+_KINDS = tuple(Kind)
+
+
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """Counts by kind."""
@@ -34,7 +37,8 @@ class Tokens:
 
     def items(self) -> Iterator[tuple[Kind, int]]:
         """Every kind, zeros included."""
-        return ((kind, getattr(self, kind.value)) for kind in Kind)
+        counts = (self.text, self.image, self.cached_text, self.cached_image, self.output)
+        return zip(_KINDS, counts, strict=True)
 
     @property
     def prompt(self) -> int:

@@ -43,7 +43,12 @@ class Shop:
     @classmethod
     async def open(cls, database: Database) -> Shop:
         async with database.write() as connection:
-            values = {**_SHEET, "model": "pixtral", "tier": "standard", "effective_us": 0}
+            values: dict[str, Any] = {
+                **_SHEET,
+                "model": "pixtral",
+                "tier": "standard",
+                "effective_us": 0,
+            }
             made = await connection.execute(
                 insert(price_versions).values(**values, created_us=0, created_by="test")
             )
