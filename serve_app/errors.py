@@ -23,9 +23,12 @@ Bodies are built in ``gateway/error_body.py`` so that both official clients pars
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from shards.errors import ContextLengthError, GroupError, RequestError
+
+if TYPE_CHECKING:
+    from serve_app.accounting.hold import Allowance
 
 
 class ApiError(Exception):
@@ -112,11 +115,15 @@ class ReusedKey(ApiError):  # noqa: N818
 
 
 class RateLimited(ApiError):  # noqa: N818
+    """``requests`` and ``tokens`` say how much of the rates is left, where that was counted."""
+
     status = 429
     type = "rate_limit_error"
     default_code = "rate_limit_exceeded"
     default_retry_after_s = 1
     should_retry = True
+    requests: Allowance | None = None
+    tokens: Allowance | None = None
 
 
 class BudgetExhausted(ApiError):  # noqa: N818

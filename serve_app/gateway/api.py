@@ -8,24 +8,29 @@ Edge (request id, headers, errors)
 
 from __future__ import annotations
 
-import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
-from serve_app.accounting.prices import listed_price
+from serve_app.accounting.office import Office
 from serve_app.config import Config
 from serve_app.gateway.auth import KeyCheck
 from serve_app.gateway.chat import Chat
 from serve_app.gateway.edge import MISTRAL_PREFIX, Edge
 from serve_app.gateway.error_body import http_error_response
 from serve_app.gateway.fields import Dialect
-from serve_app.gateway.model_card import model_card
 from serve_app.gateway.openapi import describe_chat_body
+from serve_app.gateway.owners import Owners
 from serve_app.gateway.routes import chat_routes, health_routes
 from serve_app.gateway.tiers import Tiers
 from shards.detokenizer import Vocabulary
+
+# Serve has waited for the answers already when it ends a replica: this is for requests whose
+# client is gone, and below the time that Serve gives a replica to end.
+DRAIN_S = 10.0
 
 # FastAPI's own would send exception texts, which may quote a prompt, wherever the environment says.
 _NO_TELEMETRY: TelemetryConfig = {
@@ -38,16 +43,21 @@ _NO_TELEMETRY: TelemetryConfig = {
 
 
 def create_app(
-    config: Config,
-    tiers: Tiers,
-    vocabulary: Vocabulary,
-    api_key: str | None,
-    max_context_tokens: int,
+    config: Config, tiers: Tiers, vocabulary: Vocabulary, office: Office, max_context_tokens: int
 ) -> FastAPI:
-    """``api_key`` None leaves the API open, which the config allows on loopback only.
+    """The application opens ``office`` when it starts and closes it once all is settled.
 
     ``max_context_tokens`` is what the decoder groups can hold, prompt and answer together.
     """
+    chat = Chat(config, tiers, vocabulary, max_context_tokens)
+    owners = Owners(chat, office)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with office:
+            yield
+            await owners.drain(DRAIN_S)
+
     app = FastAPI(
         title="pixtral-serve",
         # The pages that show OpenAPI load scripts from elsewhere; /openapi.json stays.
@@ -55,15 +65,13 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
+        lifespan=lifespan,
     )
-    price = listed_price(config.model)
-    chat = Chat(config, tiers, vocabulary, max_context_tokens, price)
-    card = model_card(config.model, price, int(time.time()), max_context_tokens)
-    keyed = [Depends(KeyCheck(api_key))]
+    keyed = [Depends(KeyCheck(office.directory, asks=config.gateway.auth))]
     app.include_router(health_routes(tiers))
-    app.include_router(chat_routes(chat, card, Dialect.OPENAI), dependencies=keyed)
+    app.include_router(chat_routes(chat, owners, office, Dialect.OPENAI, keyed))
     app.include_router(
-        chat_routes(chat, card, Dialect.MISTRAL), prefix=MISTRAL_PREFIX, dependencies=keyed
+        chat_routes(chat, owners, office, Dialect.MISTRAL, keyed), prefix=MISTRAL_PREFIX
     )
     describe_chat_body(app)
     app.add_exception_handler(HTTPException, _http_error)

@@ -1,20 +1,26 @@
-"""One chat request, from parsed body to running answer. Knows nothing of HTTP."""
+"""One chat request, from parsed body to what the tiers are asked. Knows nothing of HTTP."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serve_app.accounting.cost import cost_of
+from serve_app.accounting.hold import HoldRequest
 from serve_app.accounting.money import CURRENCY, format_usd
-from serve_app.accounting.prices import ListedPrice
+from serve_app.accounting.prices import PriceSheet
+from serve_app.accounting.principal import Principal
+from serve_app.accounting.replays import Repeat
+from serve_app.accounting.tokens import Tokens
 from serve_app.config import Config
 from serve_app.errors import ApiError, api_error
 from serve_app.gateway.chat_body import ChatBody
 from serve_app.gateway.choice import Finish, ReadingRules
-from serve_app.gateway.generation import Generation
+from serve_app.gateway.fields import Dialect
+from serve_app.gateway.mistral_answer import MistralAnswer
 from serve_app.gateway.model_card import check_model
+from serve_app.gateway.openai_answer import OpenAIAnswer
 from serve_app.gateway.question import Question, question_of
 from serve_app.gateway.sampling import asked_max_tokens, sampling_of, with_room
+from serve_app.gateway.scribe import BodyScribe, EventScribe, Scribe
 from serve_app.gateway.tiers import Tiers
 from serve_app.messages import PrepareRequest, Prompt
 from shards.detokenizer import Vocabulary
@@ -24,12 +30,16 @@ from shards.request import GenerationRequest, Sampling
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request found fit to be worked on."""
+    """A request found fit to be worked on; ``repeat`` where it came with an Idempotency-Key."""
 
     request_id: str
+    principal: Principal
+    dialect: Dialect
     body: ChatBody
     question: Question
     sampling: Sampling
+    max_pictures: int
+    repeat: Repeat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +48,10 @@ class Chat:
     tiers: Tiers
     vocabulary: Vocabulary
     max_context_tokens: int
-    listed_price: ListedPrice
 
-    def check(self, request_id: str, body: ChatBody) -> Asked:
+    def check(
+        self, request_id: str, principal: Principal, dialect: Dialect, body: ChatBody
+    ) -> Asked:
         """Everything that can be refused before any tier works.
 
         Raises:
@@ -48,38 +59,55 @@ class Chat:
         """
         model, gateway = self.config.model, self.config.gateway
         check_model(body.model, model)
+        principal.check_model(model.name)
         sampling = sampling_of(
             body, model, gateway.max_choices, len(self.vocabulary), self.vocabulary.tool_calls_id
         )
-        max_bytes = self.config.preprocess.max_picture_bytes
-        return Asked(request_id, body, question_of(body, gateway.max_pictures, max_bytes), sampling)
+        most = gateway.max_pictures
+        if principal.max_pictures is not None:
+            most = min(most, principal.max_pictures)
+        question = question_of(body, most, self.config.preprocess.max_picture_bytes)
+        return Asked(request_id, principal, dialect, body, question, sampling, most)
 
     async def prompt(self, asked: Asked) -> Prompt:
         """Tokens and pictures, prepared. Errors name a picture by its place in the body."""
         question = asked.question
         request = PrepareRequest(
-            asked.request_id,
-            question.conversation,
-            question.pictures,
-            self.config.gateway.max_pictures,
+            asked.request_id, question.conversation, question.pictures, asked.max_pictures
         )
         try:
             return await self.tiers.prepare(request)
         except (ApiError, RequestError) as error:
             raise _as_placed(error, question.picture_params) from error
 
-    async def generation(self, asked: Asked, prompt: Prompt) -> Generation:
-        """The answer, begun: its first tokens are there, so early failures are raised here.
+    def generation_request(self, asked: Asked, prompt: Prompt) -> GenerationRequest:
+        """Raises InvalidRequest: the answer does not fit behind the prompt."""
+        return GenerationRequest(
+            request_id=asked.request_id,
+            prompt=prompt.token_ids,
+            sampling=self._fitted(asked, prompt),
+            pictures=tuple(patches.picture for patches in prompt.patches),
+        )
 
-        Raises:
-            ApiError, RequestError: refused or failed; the tiers' generator is closed.
-        """
-        sampling = self._fitted(asked, prompt)
+    def hold_request(
+        self, asked: Asked, prompt: Prompt, sampling: Sampling, prices: PriceSheet
+    ) -> HoldRequest:
+        """The most that the request can cost."""
+        return HoldRequest(
+            request_id=asked.request_id,
+            payer=asked.principal.payer,
+            prices=prices,
+            tokens=_prompt_tokens(prompt),
+            max_output_tokens=sampling.max_tokens * sampling.n,
+            pictures=len(prompt.patches),
+        )
+
+    def reading_rules(self, asked: Asked, prompt: Prompt, sampling: Sampling) -> ReadingRules:
         at_limit = Finish.LENGTH
         room = self.max_context_tokens - len(prompt.token_ids)
         if asked_max_tokens(asked.body) is None and sampling.max_tokens == room:
             at_limit = Finish.MODEL_LENGTH
-        rules = ReadingRules(
+        return ReadingRules(
             asked.request_id,
             self.vocabulary,
             stop=sampling.stop,
@@ -87,25 +115,27 @@ class Chat:
             offers_tools=bool(asked.question.conversation.tools),
             at_limit=at_limit,
         )
-        request = GenerationRequest(
-            request_id=asked.request_id,
-            prompt=prompt.token_ids,
-            sampling=sampling,
-            pictures=tuple(patches.picture for patches in prompt.patches),
-        )
-        generation = Generation(self.tiers.generate(request, prompt), prompt, rules, sampling.n)
-        try:
-            await generation.peek()
-        except BaseException:
-            await generation.close()
-            raise
-        return generation
 
-    def quote(self, asked: Asked, prompt: Prompt) -> dict[str, object]:
-        """Exact prompt tokens, and what the request costs at most."""
-        sampling, price = self._fitted(asked, prompt), self.listed_price.price
+    def scribe(self, asked: Asked, prices: PriceSheet, created: int) -> Scribe:
+        """Writes the answer as the caller's client expects it; ``created``: Unix time, s."""
+        shape = MistralAnswer if asked.dialect is Dialect.MISTRAL else OpenAIAnswer
+        options = asked.body.stream_options
+        answer = shape(
+            request_id=asked.request_id,
+            created=created,
+            model=self.config.model.name,
+            prices=prices,
+            vocabulary=self.vocabulary,
+            logprobs=asked.body.logprobs,
+            include_usage=bool(options and options.include_usage),
+        )
+        return EventScribe(answer, asked.body.n) if asked.body.stream else BodyScribe(answer)
+
+    def quote(self, asked: Asked, prompt: Prompt, prices: PriceSheet) -> dict[str, object]:
+        """Exact prompt tokens, and what the request costs at most: what would be held for it."""
+        sampling = self._fitted(asked, prompt)
         most = sampling.max_tokens * sampling.n
-        cost = cost_of(price, len(prompt.token_ids), most)
+        given, answered = prices.cost(_prompt_tokens(prompt)), prices.cost(Tokens(output=most))
         return {
             "object": "tokenization",
             "model": self.config.model.name,
@@ -116,14 +146,19 @@ class Chat:
             "max_context_tokens": self.max_context_tokens,
             "quote": {
                 "currency": CURRENCY,
-                "input": format_usd(cost.input_nano_usd),
-                "max_output": format_usd(cost.output_nano_usd),
-                "max_total": format_usd(cost.total_nano_usd),
+                "input": format_usd(given),
+                "max_output": format_usd(answered),
+                "max_total": format_usd(given + answered),
             },
         }
 
     def _fitted(self, asked: Asked, prompt: Prompt) -> Sampling:
         return with_room(asked.sampling, asked.body, len(prompt.token_ids), self.max_context_tokens)
+
+
+def _prompt_tokens(prompt: Prompt) -> Tokens:
+    """None cached: a hold and a quote assume the uncached price."""
+    return Tokens(text=prompt.text_tokens, image=prompt.image_tokens)
 
 
 def _as_placed(error: ApiError | RequestError, picture_params: tuple[str, ...]) -> ApiError:

@@ -5,7 +5,6 @@ Plain ASGI, so that streams pass untouched and nothing is buffered.
 
 from __future__ import annotations
 
-import logging
 import time
 
 from starlette.datastructures import MutableHeaders
@@ -15,11 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_app.errors import api_error
 from serve_app.gateway.error_body import error_response
 from serve_app.gateway.fields import Dialect
+from serve_app.gateway.log import logger
 from serve_app.gateway.request_ids import new_request_id
-from serve_app.gateway.stack import stack_of
 
 MISTRAL_PREFIX = "/mistral"
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 
 class Edge:
@@ -50,11 +49,11 @@ class Edge:
         try:
             await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            _logger.info("request %s: the client hung up", request_id)
+            _logger.info("the client hung up", request_id=request_id)
         except Exception as error:
             fault = api_error(error)
             if fault.status >= 500:
-                _logger.error("request %s failed: %s", request_id, stack_of(error))
+                _logger.error("request failed", request_id=request_id, error=error)
             if answering:
                 raise
             dialect = dialect_of(scope["path"])

@@ -14,9 +14,12 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serve_app.errors import ApiError, Unauthorized
+from serve_app.errors import ApiError, RateLimited, Unauthorized
 from serve_app.gateway.fields import Dialect
+from serve_app.gateway.rate_headers import rate_headers
 from serve_app.gateway.validation import MalformedBody
+
+_LONGEST_WAIT_S = 120
 
 
 def error_object(error: ApiError) -> dict[str, Any]:
@@ -55,12 +58,17 @@ def _body(fault: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _headers(error: ApiError) -> dict[str, str]:
-    """``x-should-retry`` is for openai's client, which also obeys Retry-After."""
+    """``x-should-retry`` is for openai's client, which obeys Retry-After up to two minutes and
+    would guess beyond."""
     headers = {}
+    should_retry = error.should_retry
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
-    if error.should_retry is not None:
-        headers["x-should-retry"] = "true" if error.should_retry else "false"
+        should_retry = should_retry and error.retry_after_s <= _LONGEST_WAIT_S
+    if should_retry is not None:
+        headers["x-should-retry"] = "true" if should_retry else "false"
+    if isinstance(error, RateLimited):
+        headers |= rate_headers(error.requests, error.tokens)
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
     return headers

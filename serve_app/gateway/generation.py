@@ -1,32 +1,26 @@
-"""A running answer: the tiers' deltas in, pieces of its choices and its usage out."""
+"""A running answer: the tiers' deltas in, pieces of its choices, usage and charges out."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import Iterable
 
-from serve_app.errors import GenerationFailed
+from serve_app.accounting.hold import Charge
 from serve_app.gateway.choice import ChoiceReader, Piece, ReadingRules, merged
-from serve_app.gateway.feed import DeltaFeed
 from serve_app.gateway.usage import Meter, Usage
-from serve_app.messages import Prompt
 from shards.request import Delta, FinishReason
 
 
 class Generation:
-    """Read with ``pieces`` until ``running`` is empty, then (or sooner) ``close``."""
+    """Fed with ``read`` until ``running`` is empty.
 
-    def __init__(
-        self,
-        deltas: AsyncGenerator[tuple[Delta, ...], None],
-        prompt: Prompt,
-        rules: ReadingRules,
-        choices: int,
-    ) -> None:
-        self._feed = DeltaFeed(deltas)
-        self._meter = Meter(prompt)
+    ``aborted`` tells that some choice did not end by itself; what it used is counted all the same.
+    """
+
+    def __init__(self, rules: ReadingRules, choices: int) -> None:
+        self.aborted = False
+        self._meter = Meter()
         self._readers = [ChoiceReader(choice, rules) for choice in range(choices)]
         self._running = set(range(choices))
-        self._peeked: tuple[Delta, ...] = ()
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -38,26 +32,20 @@ class Generation:
         """So far."""
         return self._meter.usage
 
-    async def peek(self) -> None:
-        """Wait for the first deltas, so that an early failure is raised before anything is sent."""
-        self._peeked = await self._feed.next() or ()
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """So far."""
+        return self._meter.charges
 
-    async def pieces(self, timeout_s: float | None = None) -> list[Piece] | None:
-        """What the next deltas show, one piece per choice; None if none came in ``timeout_s``.
-
-        Raises:
-            ApiError: the generation failed.
-        """
-        deltas, self._peeked = self._peeked or await self._feed.next(timeout_s), ()
-        return None if deltas is None else merged(map(self._read, deltas))
-
-    async def close(self) -> None:
-        await self._feed.close()
-
-    def _read(self, delta: Delta) -> Piece:
-        if delta.finish_reason is FinishReason.ABORT:
-            raise GenerationFailed("the answer was aborted before it was complete")
-        self._meter.read(delta)
-        if delta.finish_reason is not None:
-            self._running.discard(delta.choice)
-        return self._readers[delta.choice].read(delta)
+    def read(self, deltas: Iterable[Delta]) -> list[Piece]:
+        """What the deltas show, one piece per choice."""
+        pieces = []
+        for delta in deltas:
+            self._meter.read(delta)
+            if delta.finish_reason is not None:
+                self._running.discard(delta.choice)
+            if delta.finish_reason is FinishReason.ABORT:
+                self.aborted = True
+            else:
+                pieces.append(self._readers[delta.choice].read(delta))
+        return merged(pieces)

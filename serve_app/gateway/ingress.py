@@ -1,13 +1,19 @@
-"""The gateway tier: the REST application of ``api.py`` inside a Serve ingress replica."""
+"""The gateway tier: the REST application of ``api.py`` inside a Serve ingress replica.
+
+Serve runs the application's lifespan: the accounts are opened before the replica takes requests,
+and closed, all settled, when it is stopped.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from fastapi import FastAPI
 from ray import serve
 
-from serve_app.config import Config, ConfigError
+from serve_app.accounting.office import Office
+from serve_app.config import Config
 from serve_app.gateway.api import create_app
 from serve_app.serve_handles import ServeTiers
 from serve_app.telemetry import GatewayMetrics
@@ -27,14 +33,10 @@ class Gateway:
         self._tiers = ServeTiers(preprocess, vision, decoder, self._metrics)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        gateway = self._config.gateway
-        key = gateway.api_key_file.read_text().strip() if gateway.api_key_file else None
-        if gateway.auth and not key:
-            raise ConfigError("gateway.api_key_file: names no key while gateway.auth is true")
         return create_app(
             self._config,
             self._tiers,
             Tokenizer.from_folder(self._config.model.path).vocabulary,
-            key if gateway.auth else None,
+            Office(self._config, self._tiers, owner=f"gateway-{uuid4()}"),
             self._max_context_tokens,
         )

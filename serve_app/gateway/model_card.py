@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from serve_app.accounting.money import CURRENCY, usd_per_million
-from serve_app.accounting.prices import ListedPrice
+from serve_app.accounting.prices import PriceSheet
+from serve_app.accounting.tokens import Kind
 from serve_app.config import Model
 from serve_app.errors import ModelNotFound
 
@@ -21,7 +22,7 @@ def check_model(name: str, model: Model) -> None:
 
 
 def model_card(
-    model: Model, listed: ListedPrice, created: int, max_context_tokens: int
+    model: Model, prices: PriceSheet, created: int, max_context_tokens: int
 ) -> dict[str, Any]:
     """``created``: Unix time (s) since which it is served."""
     card: dict[str, Any] = {
@@ -44,9 +45,10 @@ def model_card(
         "deprecation": None,
         "pricing": {
             "currency": CURRENCY,
-            "input_per_million_tokens": usd_per_million(listed.price.input_nano_usd_per_token),
-            "output_per_million_tokens": usd_per_million(listed.price.output_nano_usd_per_token),
-            "basis": listed.basis,
+            "price_version": prices.id,
+            "input_per_million_tokens": usd_per_million(prices.text),
+            "output_per_million_tokens": usd_per_million(prices.output),
+            "per_million_tokens": {kind.value: usd_per_million(prices.of(kind)) for kind in Kind},
         },
     }
     return {**card, "untrained": True} if model.untrained else card

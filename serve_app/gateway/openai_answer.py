@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serve_app.config import Price
+from serve_app.accounting.prices import PriceSheet
 from serve_app.errors import ApiError
 from serve_app.gateway.choice import Finish, Piece
 from serve_app.gateway.error_body import error_object
@@ -30,7 +30,7 @@ class OpenAIAnswer:
     request_id: str
     created: int
     model: str
-    price: Price
+    prices: PriceSheet
     vocabulary: Vocabulary
     logprobs: bool = False
     include_usage: bool = False
@@ -52,7 +52,7 @@ class OpenAIAnswer:
                 }
                 for choice in choices
             ],
-            "usage": usage.body(self.price),
+            "usage": usage.body(self.prices),
         }
 
     def chunk(self, piece: Piece, *, opening: bool, last_usage: Usage | None) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class OpenAIAnswer:
         """What follows the last piece."""
         if not self.include_usage:
             return None
-        return {**self._chunk([]), "usage": usage.body(self.price)}
+        return {**self._chunk([]), "usage": usage.body(self.prices)}
 
     def failure_chunk(self, error: ApiError, running: Sequence[int]) -> dict[str, Any]:
         """The end of an interrupted stream: openai's client raises ``error``, mistralai's sees the

@@ -1,60 +1,86 @@
-"""The routes of both dialects. Each reads top-down: read, check, work, answer."""
+"""The routes of both dialects. Each reads top-down: who, what, may they, work, answer."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.params import Depends
 from fastapi.responses import JSONResponse
 
+from serve_app.accounting.office import Office
+from serve_app.accounting.prices import PriceSheet
+from serve_app.accounting.roles import Endpoint, Permission
+from serve_app.gateway.auth import principal_of
 from serve_app.gateway.chat import Asked, Chat
-from serve_app.gateway.choice import Piece, merged
 from serve_app.gateway.disconnect import unless_gone
 from serve_app.gateway.fields import Dialect
-from serve_app.gateway.generation import Generation
-from serve_app.gateway.mistral_answer import MistralAnswer
-from serve_app.gateway.model_card import check_model
-from serve_app.gateway.openai_answer import OpenAIAnswer
+from serve_app.gateway.idempotency import idempotency_key
+from serve_app.gateway.model_card import check_model, model_card
 from serve_app.gateway.openapi import CHAT_REQUEST
-from serve_app.gateway.streaming import EventStream
+from serve_app.gateway.owners import Owners
+from serve_app.gateway.relay import Relay
 from serve_app.gateway.tiers import Tiers
 from serve_app.gateway.validation import parse_chat, read_body
 
 NOT_READY_RETRY_S = 2
 
 
-def chat_routes(chat: Chat, card: Mapping[str, Any], dialect: Dialect) -> APIRouter:
-    """Chat completions, tokenisation and models for one dialect; ``card`` is the served model's."""
-    router = APIRouter(tags=[dialect.value])
+def chat_routes(
+    chat: Chat, owners: Owners, office: Office, dialect: Dialect, keyed: Sequence[Depends]
+) -> APIRouter:
+    """Chat completions, tokenisation and models for one dialect, to whom ``keyed`` lets in."""
+    router = APIRouter(tags=[dialect.value], dependencies=keyed)
+    model, gateway = chat.config.model, chat.config.gateway
+    created = int(time.time())
 
     @router.post("/v1/chat/completions", openapi_extra=CHAT_REQUEST)
     async def complete(request: Request) -> Response:
         """Answer a conversation with pictures, whole or as server-sent events."""
-        asked = await _asked(request)
-        return await unless_gone(request, _answer(chat, asked, dialect))
+        asked = await _asked(request, Endpoint.CHAT, repeatable=True)
+        return Relay(owners, asked, gateway.ping_interval_s)
 
     @router.post("/v1/tokenize", openapi_extra=CHAT_REQUEST)
     async def tokenize(request: Request) -> dict[str, object]:
         """Exact token counts and the most it can cost; nothing is generated."""
-        asked = await _asked(request)
-        return chat.quote(asked, await unless_gone(request, chat.prompt(asked)))
+        asked = await _asked(request, Endpoint.TOKENIZE, repeatable=False)
+        prompt = await unless_gone(request.receive, chat.prompt(asked))
+        return chat.quote(asked, prompt, _prices())
 
     @router.get("/v1/models")
-    async def models() -> dict[str, Any]:
+    async def models(request: Request) -> dict[str, Any]:
         """The served model."""
-        return {"object": "list", "data": [card]}
+        principal_of(request).check_endpoint(Endpoint.MODELS)
+        return {"object": "list", "data": [_card()]}
 
     @router.get("/v1/models/{model_id:path}")
-    async def model(model_id: str) -> Mapping[str, Any]:
+    async def model_by_name(request: Request, model_id: str) -> dict[str, Any]:
         """The served model by its name or an alias."""
-        check_model(model_id, chat.config.model)
-        return card
+        principal_of(request).check_endpoint(Endpoint.MODELS)
+        check_model(model_id, model)
+        return _card()
 
-    async def _asked(request: Request) -> Asked:
-        body = await read_body(request, chat.config.gateway.max_body_bytes)
-        return chat.check(request.state.request_id, parse_chat(body, dialect))
+    async def _asked(request: Request, endpoint: Endpoint, *, repeatable: bool) -> Asked:
+        principal = principal_of(request)
+        principal.check(Permission.CALL)
+        principal.check_endpoint(endpoint)
+        key = idempotency_key(request) if repeatable else None
+        body = await read_body(request, gateway.max_body_bytes)
+        parsed = parse_chat(body, dialect)
+        asked = chat.check(request.state.request_id, principal, dialect, parsed)
+        if key is None:
+            return asked
+        team, path = principal.payer.team_id, request.url.path
+        return replace(asked, repeat=office.replays.repeat(team, key, path, body))
+
+    def _card() -> dict[str, Any]:
+        return model_card(model, _prices(), created, chat.max_context_tokens)
+
+    def _prices() -> PriceSheet:
+        return office.prices.current(model.name)
 
     return router
 
@@ -78,42 +104,3 @@ def health_routes(tiers: Tiers) -> APIRouter:
         return JSONResponse(body, 503, headers={"retry-after": str(NOT_READY_RETRY_S)})
 
     return router
-
-
-async def _answer(chat: Chat, asked: Asked, dialect: Dialect) -> Response:
-    prompt = await chat.prompt(asked)
-    generation = await chat.generation(asked, prompt)
-    answer = _answer_shape(chat, asked, dialect)
-    if asked.body.stream:
-        return EventStream(generation, answer, chat.config.gateway.ping_interval_s)
-    try:
-        choices = await _collected(generation)
-    finally:
-        await generation.close()
-    usage = generation.usage
-    return JSONResponse(
-        answer.completion(choices, usage),
-        headers={"x-request-cost-usd": usage.cost_usd(chat.listed_price.price)},
-    )
-
-
-async def _collected(generation: Generation) -> list[Piece]:
-    """One piece per choice, each the whole of it."""
-    pieces: list[Piece] = []
-    while generation.running:
-        pieces += await generation.pieces() or ()
-    return merged(pieces)
-
-
-def _answer_shape(chat: Chat, asked: Asked, dialect: Dialect) -> OpenAIAnswer:
-    body = asked.body
-    shape = MistralAnswer if dialect is Dialect.MISTRAL else OpenAIAnswer
-    return shape(
-        request_id=asked.request_id,
-        created=int(time.time()),
-        model=chat.config.model.name,
-        price=chat.listed_price.price,
-        vocabulary=chat.vocabulary,
-        logprobs=body.logprobs,
-        include_usage=bool(body.stream_options and body.stream_options.include_usage),
-    )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from serve_app.accounting.cost import cost_of
+from serve_app.accounting.hold import Charge
 from serve_app.accounting.money import CURRENCY, format_usd
-from serve_app.config import Price
-from serve_app.messages import Prompt
+from serve_app.accounting.prices import PriceSheet
+from serve_app.accounting.tokens import Tokens
 from shards.request import Delta
 
 
@@ -16,32 +16,31 @@ from shards.request import Delta
 class Usage:
     """Token counts; the prompt counts once, the answer over all choices."""
 
-    prompt_tokens: int
-    image_tokens: int
-    text_tokens: int
-    completion_tokens: int
+    tokens: Tokens
 
-    def cost_usd(self, price: Price) -> str:
+    def cost_usd(self, prices: PriceSheet) -> str:
         """The total as an exact decimal string."""
-        return format_usd(cost_of(price, self.prompt_tokens, self.completion_tokens).total_nano_usd)
+        return format_usd(prices.cost(self.tokens))
 
-    def body(self, price: Price) -> dict[str, Any]:
-        """The ``usage`` object of an answer."""
-        cost = cost_of(price, self.prompt_tokens, self.completion_tokens)
+    def body(self, prices: PriceSheet) -> dict[str, Any]:
+        """The ``usage`` object of an answer; its cost is what the ledger's lines add up to."""
+        tokens = self.tokens
+        output = prices.cost(Tokens(output=tokens.output))
+        total = prices.cost(tokens)
         return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens": tokens.prompt,
+            "completion_tokens": tokens.output,
+            "total_tokens": tokens.prompt + tokens.output,
             "prompt_tokens_details": {
-                "cached_tokens": 0,
-                "image_tokens": self.image_tokens,
-                "text_tokens": self.text_tokens,
+                "cached_tokens": tokens.cached_text + tokens.cached_image,
+                "image_tokens": tokens.image + tokens.cached_image,
+                "text_tokens": tokens.text + tokens.cached_text,
             },
             "cost": {
                 "currency": CURRENCY,
-                "input": format_usd(cost.input_nano_usd),
-                "output": format_usd(cost.output_nano_usd),
-                "total": format_usd(cost.total_nano_usd),
+                "input": format_usd(total - output),
+                "output": format_usd(output),
+                "total": format_usd(total),
             },
         }
 
@@ -49,20 +48,28 @@ class Usage:
 class Meter:
     """Keeps the latest counters of each choice while deltas pass."""
 
-    def __init__(self, prompt: Prompt) -> None:
-        self._prompt = prompt
-        self._prompt_tokens = len(prompt.token_ids)
-        self._completion_tokens: dict[int, int] = {}
+    def __init__(self) -> None:
+        self._attempt = 1
+        self._prompt = Tokens()
+        self._output: dict[int, int] = {}
 
     def read(self, delta: Delta) -> None:
-        self._prompt_tokens = delta.prompt_tokens
-        self._completion_tokens[delta.choice] = delta.completion_tokens
+        self._attempt = delta.attempt
+        self._prompt = Tokens(
+            text=delta.prompt_tokens - delta.image_tokens, image=delta.image_tokens
+        )
+        self._output[delta.choice] = delta.completion_tokens
 
     @property
     def usage(self) -> Usage:
-        return Usage(
-            self._prompt_tokens,
-            self._prompt.image_tokens,
-            self._prompt.text_tokens,
-            sum(self._completion_tokens.values()),
+        return Usage(self._prompt + Tokens(output=sum(self._output.values())))
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """What the attempt that answered used so far, the prompt with choice 0."""
+        by_choice = {choice: Tokens(output=count) for choice, count in sorted(self._output.items())}
+        if self._prompt.prompt:
+            by_choice[0] = replace(self._prompt, output=self._output.get(0, 0))
+        return tuple(
+            Charge(self._attempt, choice, tokens) for choice, tokens in sorted(by_choice.items())
         )

@@ -6,7 +6,8 @@ import pytest
 
 from ops import nano
 from serve_app import cluster
-from tests.cluster.system import System, make_config
+from serve_app.accounting.office import prepare
+from tests.cluster.system import KEY, System, make_config
 
 
 @pytest.fixture(scope="package")
@@ -31,6 +32,7 @@ def system(model: Path) -> Iterator[System]:
             "vision.autoscaling": {**fast, "max_replicas": 2, "target_ongoing_requests": 0.2},
         },
     )
+    prepare(config, KEY)
     cluster.start(config, state)
     try:
         # One connection for everything: Serve's clients do not outlive the one they were made in.

@@ -5,11 +5,20 @@ import pytest
 from serve_app import errors
 from serve_app.errors import (
     ApiError,
+    BudgetExhausted,
+    Conflict,
+    Forbidden,
     GenerationFailed,
+    InFlight,
     InvalidRequest,
+    LedgerError,
+    LedgerUnavailable,
     ModelNotFound,
+    NotFound,
     Overloaded,
     PayloadTooLarge,
+    RateLimited,
+    ReusedKey,
     ServerFault,
     Unauthorized,
     api_error,
@@ -19,11 +28,20 @@ from shards.errors import ContextLengthError, GroupError, RequestError
 STATUSES = {
     InvalidRequest: 400,
     Unauthorized: 401,
+    Forbidden: 403,
     ModelNotFound: 404,
+    NotFound: 404,
+    Conflict: 409,
+    InFlight: 409,
     PayloadTooLarge: 413,
+    ReusedKey: 422,
+    RateLimited: 429,
+    BudgetExhausted: 429,
     ServerFault: 500,
+    LedgerError: 500,
     GenerationFailed: 502,
     Overloaded: 503,
+    LedgerUnavailable: 503,
 }
 
 
@@ -45,8 +63,11 @@ def test_an_error_crosses_processes_whole(kind: type[ApiError]) -> None:
     assert str(copy) == "why"
 
 
-def test_only_overload_asks_to_come_back() -> None:
-    assert [kind for kind in STATUSES if kind.retry_after_s is not None] == [Overloaded]
+def test_only_what_passes_by_itself_asks_to_come_back() -> None:
+    waits = {kind for kind in STATUSES if kind("why").retry_after_s is not None}
+    assert waits == {InFlight, RateLimited, Overloaded, LedgerUnavailable}
+    assert {kind for kind in STATUSES if kind.should_retry} == waits
+    assert {kind for kind in STATUSES if kind.should_retry is False} == {BudgetExhausted, ReusedKey}
 
 
 def test_the_engine_s_refusals_keep_their_field() -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import uvicorn
 
+from serve_app.accounting.office import Office, prepare
 from serve_app.config import Config, parse_config
 from serve_app.gateway.api import create_app
 from shards.tokenizer import Tokenizer
@@ -17,47 +19,49 @@ from tests.serve_app.gateway.engine_tiers import (
     EngineTiers,
     mistral_common_data,
 )
+from tests.serve_app.gateway.store import Store
 
-KEY = "sk-pixtral-tests"
+KEY = "sk-pixtral-gateway-tests-of-the-edge"
 MODEL = "pixtral-large"
 ALIAS = "pixtral-large-latest"
 
 
-@dataclass
 class Gateway:
-    """A served application: reach it by ``endpoint``, steer it by ``tiers``."""
+    """create_app under uvicorn in a thread of its own, on a port that the system picks: reach it
+    by ``endpoint``, steer it by ``tiers``, see what it cost in ``store``."""
 
-    endpoint: Endpoint
-    tiers: EngineTiers
-    config: Config
-
-
-class GatewayServer:
-    """create_app under uvicorn in a thread of its own, on a port that the system picks."""
-
-    def __init__(self, tokenizer: Tokenizer, **sections: dict[str, object]) -> None:
-        model = {"path": "/models/" + MODEL, "aliases": (ALIAS,), **sections.pop("model", {})}
-        config = parse_config({"model": model, **sections})
-        tiers = EngineTiers(tokenizer, config.preprocess)
-        key = KEY if config.gateway.auth else None
-        app = create_app(config, tiers, tokenizer.vocabulary, key, MAX_CONTEXT_TOKENS)
+    def __init__(
+        self, tokenizer: Tokenizer, store: Store, config: Config, tiers: EngineTiers | None = None
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.tiers = tiers or EngineTiers(tokenizer, config.preprocess)
+        self.office = Office(config, self.tiers, owner=f"gateway-{time.monotonic_ns()}")
+        app = create_app(config, self.tiers, tokenizer.vocabulary, self.office, MAX_CONTEXT_TOKENS)
         self._server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
+            uvicorn.Config(
+                app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1
+            )
         )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         deadline = time.monotonic() + 20
         while not self._server.started:
-            assert time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.005)
+            assert self._thread.is_alive(), "the server did not start"
+            assert time.monotonic() < deadline, "the server did not start in time"
+            time.sleep(0.002)
         port = self._server.servers[0].sockets[0].getsockname()[1]
-        endpoint = Endpoint(f"http://127.0.0.1:{port}", KEY, config.model.name)
-        self.gateway = Gateway(endpoint, tiers, config)
+        self.endpoint = Endpoint(f"http://127.0.0.1:{port}", KEY, config.model.name)
+
+    def stop_soon(self) -> None:
+        """As an operator does."""
+        self._server.should_exit = True
 
     def stop(self) -> None:
-        self._server.should_exit = True
-        self._server.force_exit = True
-        self._thread.join(timeout=10)
+        """Returns once everything is settled."""
+        self.stop_soon()
+        self._thread.join(timeout=20)
+        assert not self._thread.is_alive()
 
 
 @pytest.fixture(scope="session")
@@ -65,18 +69,33 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(mistral_common_data("mistral_instruct_tokenizer_241114.model.v7m1"))
 
 
-@pytest.fixture
-def serve(tokenizer: Tokenizer) -> Iterator[Callable[..., Gateway]]:
-    """Serve with other settings: ``serve(gateway={"max_pictures": 1})``."""
-    servers: list[GatewayServer] = []
+@pytest.fixture(scope="session")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with accounts in which nothing has happened yet, to be copied."""
+    folder = tmp_path_factory.mktemp("founded")
+    prepare(make_config(folder), KEY)
+    return folder
 
-    def start(**sections: dict[str, object]) -> Gateway:
-        servers.append(GatewayServer(tokenizer, **sections))
-        return servers[-1].gateway
+
+@pytest.fixture
+def store(tmp_path: Path, founded: Path) -> Store:
+    return Store(Path(shutil.copytree(founded, tmp_path / "accounts")))
+
+
+@pytest.fixture
+def serve(tokenizer: Tokenizer, store: Store) -> Iterator[Callable[..., Gateway]]:
+    """Serve with other settings: ``serve(gateway={"max_pictures": 1})``; again for another gateway
+    over the same accounts, and over the same engine with ``tiers=first.tiers``."""
+    gateways: list[Gateway] = []
+
+    def start(tiers: EngineTiers | None = None, **sections: dict[str, object]) -> Gateway:
+        config = make_config(store.folder, **sections)
+        gateways.append(Gateway(tokenizer, store, config, tiers))
+        return gateways[-1]
 
     yield start
-    for server in servers:
-        server.stop()
+    for gateway in gateways:
+        gateway.stop()
 
 
 @pytest.fixture
@@ -87,3 +106,14 @@ def gateway(serve: Callable[..., Gateway]) -> Gateway:
 @pytest.fixture
 def endpoint(gateway: Gateway) -> Endpoint:
     return gateway.endpoint
+
+
+def make_config(folder: Path, **sections: dict[str, object]) -> Config:
+    model = {"path": "/models/" + MODEL, "aliases": (ALIAS,), **sections.pop("model", {})}
+    accounting = {
+        "database_url": f"sqlite:///{folder / 'accounting.sqlite'}",
+        "pepper_file": folder / "pepper",
+        "sweep_interval_s": 0.1,
+        **sections.pop("accounting", {}),
+    }
+    return parse_config({"model": model, "accounting": accounting, **sections})

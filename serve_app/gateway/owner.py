@@ -1,0 +1,313 @@
+"""Whoever owns an accepted request, from its hold to its settlement.
+
+    preparing ──► holding ──► generating ──► closing
+    free, may     durable     the team pays  counts are final: stored for
+    be dropped                from here on   repeats, settled, then told
+
+It runs in a task of its own whose context is empty: Ray Serve cancels whatever carries a request's
+context when its client hangs up, and money must not hang on that. Clients attend the transcript.
+
+How it ends, and who pays. Complete, even if the client left after the last token: the team, all.
+Left before: the team, what was computed until the abort. Failed by a fault of ours: nobody. What
+cannot be known here (the engine's last word is lost) is left to the sweeper.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from contextvars import Context
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Any
+
+from serve_app.accounting.hold import Hold, HoldRequest, Outcome, Settlement
+from serve_app.accounting.office import Office
+from serve_app.accounting.replays import Claim, Repeat, StoredAnswer
+from serve_app.accounting.tokens import Tokens
+from serve_app.errors import GenerationFailed, LedgerUnavailable, Overloaded, api_error
+from serve_app.gateway.chat import Asked, Chat
+from serve_app.gateway.choice import Piece
+from serve_app.gateway.generation import Generation
+from serve_app.gateway.log import logger
+from serve_app.gateway.rate_headers import rate_headers
+from serve_app.gateway.scribe import Scribe
+from serve_app.gateway.transcript import Head, Transcript
+from shards.request import Delta
+
+# An answer waits so long for its settlement to be durable; longer only in a database's outage.
+COMMIT_WAIT_S = 1.0
+# An abort takes a step of the engine; a group that has not ended a stream by then never will.
+LAST_WORD_S = 2.0
+_STORE_RETRY_S = 0.5
+
+
+class _Stage(Enum):
+    PREPARING = auto()
+    HOLDING = auto()
+    GENERATING = auto()
+    CLOSING = auto()
+
+
+class Owner:
+    """Runs one request to its end, whoever listens. Made inside the event loop.
+
+    Attributes:
+        replayed: the answer was made for an earlier request.
+        task: ends once everything is settled.
+    """
+
+    def __init__(self, asked: Asked, chat: Chat, office: Office) -> None:
+        self.transcript = Transcript(keep=asked.repeat is not None)
+        self.replayed = False
+        self.asked = asked
+        self._chat = chat
+        self._office = office
+        self._ledger = office.ledger
+        self._log = logger(__name__).bind(
+            request_id=asked.request_id,
+            team=asked.principal.team_name,
+            key=asked.principal.public_id,
+        )
+        self._created = int(time.time())
+        self._stage = _Stage.PREPARING
+        self._readers = 0
+        self._patience: asyncio.TimerHandle | None = None
+        self._left = False
+        self._stopped = False
+        self._hold: Hold | None = None
+        self._farewell: asyncio.Task[None] | None = None
+        self.task = _detached(self._run())
+
+    @property
+    def attendable(self) -> bool:
+        """Whether there is, or may yet be, an answer."""
+        return not (self._left or self._stopped or self.transcript.failed)
+
+    def join(self) -> None:
+        """A client attends."""
+        self._readers += 1
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def part(self) -> None:
+        """A client leaves. After the last one a keyed request runs on for a while."""
+        self._readers -= 1
+        if self._readers or self.task.done():
+            return
+        if self.asked.repeat is None:
+            self.leave()
+        else:
+            self._patience = asyncio.get_running_loop().call_later(
+                self._chat.config.accounting.keyed_lifetime_s, self.leave, context=Context()
+            )
+
+    def leave(self) -> None:
+        """Nobody listens any more: stop, and let the team pay what was computed until then."""
+        if self._left or self._stopped:
+            return
+        self._left = True
+        if self._stage is _Stage.PREPARING:
+            self.task.cancel()
+        elif self._stage is _Stage.GENERATING:
+            self._farewell = _detached(self._say_farewell())
+
+    def stop(self) -> None:
+        """The gateway shuts down: what is not complete fails."""
+        if self._left or self._stopped:
+            return
+        self._stopped = True
+        if self._stage in (_Stage.PREPARING, _Stage.GENERATING):
+            self.task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            if self.asked.repeat is None:
+                await self._answer(None)
+            else:
+                await self._answer_once(self.asked.repeat)
+        except asyncio.CancelledError:
+            self._log.info("request dropped before it began")
+        except Exception as error:
+            self._tell(error)
+        finally:
+            self.transcript.fail(Overloaded("the request was ended before it was answered"))
+
+    async def _answer_once(self, repeat: Repeat) -> None:
+        """Replay the answer if there is one, else make it for all repeats."""
+        async with self._office.replays.claim(repeat, self.asked.request_id) as claim:
+            stored = await claim.obtain()
+            if stored is None:
+                await self._answer(claim)
+                return
+        self.replayed = True
+        self.transcript.open(Head(stored.media_type, stored.headers))
+        self.transcript.write(stored.body)
+        self.transcript.end()
+
+    async def _answer(self, claim: Claim | None) -> None:
+        asked, chat = self.asked, self._chat
+        prompt = await chat.prompt(asked)
+        request = chat.generation_request(asked, prompt)
+        sampling = request.sampling
+        prices = self._office.prices.current(chat.config.model.name)
+        generation = Generation(chat.reading_rules(asked, prompt, sampling), sampling.n)
+        scribe = chat.scribe(asked, prices, self._created)
+        hold = await self._held(chat.hold_request(asked, prompt, sampling, prices))
+        if self._left or self._stopped:
+            await self._close(hold, Settlement(Outcome.REFUSED))
+            return
+        self._stage = _Stage.GENERATING
+        async with aclosing(chat.tiers.generate(request, prompt)) as deltas:
+            try:
+                last = await self._generate(deltas, generation, scribe, hold)
+                tail = b"" if generation.aborted else scribe.finish(last, generation.usage)
+            except (Exception, asyncio.CancelledError) as error:
+                await self._fail(hold, generation, scribe, error)
+                return
+            if generation.aborted:
+                await self._close(hold, Settlement(Outcome.DISCONNECTED, generation.charges))
+            else:
+                await self._complete(hold, generation, _head(scribe, generation, hold), tail, claim)
+            await self._exhaust(deltas)
+
+    async def _held(self, request: HoldRequest) -> Hold:
+        """Never cancelled half-way: whoever leaves meanwhile is seen once it is there."""
+        self._stage = _Stage.HOLDING
+        self._hold = await self._ledger.hold(request)
+        return self._hold
+
+    async def _generate(
+        self,
+        deltas: AsyncGenerator[tuple[Delta, ...], None],
+        generation: Generation,
+        scribe: Scribe,
+        hold: Hold,
+    ) -> list[Piece]:
+        """Show what comes, but for the last pieces, which are told with what they cost.
+
+        Raises:
+            ApiError: refused, failed or, though somebody listens, aborted.
+        """
+        async for some in deltas:
+            pieces = generation.read(some)
+            if not generation.running:
+                self._stage = _Stage.CLOSING
+                if generation.aborted and not self._left:
+                    raise GenerationFailed("the answer was aborted before it was complete")
+                return pieces
+            if scribe.streams and not self.transcript.opened:
+                self.transcript.open(_head(scribe, generation, hold))
+            self.transcript.write(scribe.step(pieces))
+        raise GenerationFailed("the answer ended before it was complete")
+
+    async def _exhaust(self, deltas: AsyncGenerator[tuple[Delta, ...], None]) -> None:
+        """Let the stream end by itself: to close it before would cancel what is done."""
+        try:
+            async for _ in deltas:
+                pass
+        except Exception as error:
+            self._log.warning("after the last token", error=error)
+
+    async def _complete(
+        self, hold: Hold, generation: Generation, head: Head, tail: bytes, claim: Claim | None
+    ) -> None:
+        answer = None
+        if claim is not None:
+            answer = StoredAnswer(head.media_type, head.headers, self.transcript.kept + tail)
+        settlement = Settlement(Outcome.COMPLETED, generation.charges)
+        closing = _detached(self._close(hold, settlement, claim, answer))
+        await asyncio.wait({closing}, timeout=COMMIT_WAIT_S)
+        if not self.transcript.opened:
+            self.transcript.open(head)
+        self.transcript.write(tail)
+        self.transcript.end()
+        await closing
+
+    async def _fail(
+        self, hold: Hold, generation: Generation, scribe: Scribe, error: BaseException
+    ) -> None:
+        self._stage = _Stage.CLOSING
+        if self._left:
+            self._log.warning("the last counts are lost; left to the sweeper", error=error)
+            self._ledger.release(hold)
+            return
+        if not isinstance(error, Exception):
+            error = Overloaded("the gateway is shutting down")
+        fault = api_error(error)
+        began = self._stopped or bool(generation.charges)
+        refused = not began and (fault.status < 500 or isinstance(fault, Overloaded))
+        settlement = Settlement(Outcome.REFUSED if refused else Outcome.FAILED)
+        closing = _detached(self._close(hold, settlement))
+        await asyncio.wait({closing}, timeout=COMMIT_WAIT_S)
+        if self.transcript.opened:
+            self.transcript.write(scribe.failure(fault, generation.running))
+        self._tell(error)
+        await closing
+
+    async def _close(
+        self,
+        hold: Hold,
+        settlement: Settlement,
+        claim: Claim | None = None,
+        answer: StoredAnswer | None = None,
+    ) -> None:
+        """Stored first, then settled: a crash in between gives an answer away, but bills none
+        twice. Both are tried until they are done."""
+        try:
+            if claim is not None and answer is not None:
+                await self._store(claim, answer)
+            await self._ledger.settle(hold, settlement)
+        except Exception as error:
+            self._log.error("not settled; left to the sweeper", error=error)
+            self._ledger.release(hold)
+            return
+        spent = sum((charge.tokens for charge in settlement.charges), Tokens())
+        self._log.info(
+            "request settled",
+            outcome=settlement.outcome.value,
+            prompt_tokens=spent.prompt,
+            completion_tokens=spent.output,
+        )
+
+    async def _store(self, claim: Claim, answer: StoredAnswer) -> None:
+        while True:
+            try:
+                await claim.store(answer)
+                return
+            except LedgerUnavailable:
+                await asyncio.sleep(_STORE_RETRY_S)
+
+    async def _say_farewell(self) -> None:
+        """End the request in the engine; its stream then ends by itself, with the last counts."""
+        assert self._hold is not None
+        faults = await asyncio.gather(
+            self._ledger.note_disconnect(self._hold),
+            self._chat.tiers.abort([self.asked.request_id]),
+            return_exceptions=True,
+        )
+        for fault in faults:
+            if isinstance(fault, Exception):
+                self._log.warning("a request that was left is not ended in order", error=fault)
+        await asyncio.wait({self.task}, timeout=LAST_WORD_S)
+        if self._stage is _Stage.GENERATING:
+            self.task.cancel()
+
+    def _tell(self, error: Exception) -> None:
+        """What nobody sees as the answer to a request of theirs is logged here."""
+        unseen = self.transcript.opened or not self._readers
+        if unseen and api_error(error).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._log.error("request failed", error=error)
+        self.transcript.fail(error)
+
+
+def _head(scribe: Scribe, generation: Generation, hold: Hold) -> Head:
+    return scribe.head(generation.usage, rate_headers(hold.requests, hold.tokens))
+
+
+def _detached(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Out of reach of whoever cancels the request."""
+    return asyncio.get_running_loop().create_task(work, context=Context())
