@@ -192,7 +192,7 @@ def doctor(
     with _one_line_errors():
         state = State.open()
         running = state.running()
-        settings = resolve(Options(config, model, port, tp), _bundled, state.key_file)
+        settings = resolve(Options(config, model, port, tp), _bundled, state)
         findings = list(
             examination.examine(
                 settings,

@@ -21,6 +21,7 @@ from ops.progress import Progress, quiet_serve
 from ops.settings import Options, resolve
 from ops.state import Running, State
 from serve_app.config import Config, value_bytes
+from serve_app.errors import ApiError
 from shards.config import ModelConfig
 from shards.plan import rank_parameters
 
@@ -71,6 +72,7 @@ class Launcher:
                 self._stop(running.config)
             config = self._prepare(options)
             api_key = self.state.api_key(config)
+            self._open_accounts(config, api_key)
             self.state.note_running(config, ready=False)
             try:
                 self._start(config)
@@ -107,6 +109,17 @@ class Launcher:
             check_memory(config, model)
             step.outcome = plan_line(config, model)
         return config
+
+    def _open_accounts(self, config: Config, api_key: str) -> None:
+        # Here, as it imports what would slow down every other command.
+        from serve_app.accounting.office import prepare
+
+        with self.progress.step("accounts", "bringing their tables up to date") as step:
+            try:
+                prepare(config, api_key)
+            except ApiError as error:
+                raise Problem(f"the accounts cannot be used: {error.message}") from error
+            step.outcome = "their tables are up to date, the first key is known"
 
     def _start(self, config: Config) -> None:
         try:
@@ -157,7 +170,7 @@ class Launcher:
         return Up(config, self.state.api_key(config), already=True)
 
     def _resolve(self, options: Options) -> Config:
-        return resolve(options, self.make_bundled, self.state.key_file)
+        return resolve(options, self.make_bundled, self.state)
 
     def _answers(self, running: Running) -> bool:
         return running.ready and wait_ready(Endpoints.of(running.config), timeout_s=2.0).answering

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from ops.state import State
 from serve_app.config import Config, ConfigError, load_config
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -35,14 +36,12 @@ class Options:
         return self != Options()
 
 
-def resolve(
-    options: Options, make_bundled: Callable[[Path], Path], default_key_file: Path
-) -> Config:
+def resolve(options: Options, make_bundled: Callable[[Path], Path], state: State) -> Config:
     """The config to run, all paths absolute: the tiers' working folders are not this one.
 
     Args:
         make_bundled: asked for the bundled model only where it is used.
-        default_key_file: where the gateway finds its key unless the file says otherwise.
+        state: where key, accounts and journal are kept unless the file says otherwise.
 
     Raises:
         ConfigError: unreadable file, unknown key or bad value.
@@ -64,8 +63,17 @@ def resolve(
     # Read before the model is made: a bad file is refused before work is spent on it.
     config = load_config(file, overrides)
     folder = make_bundled(config.model.path) if bundled else config.model.path
-    key_file = config.gateway.api_key_file or default_key_file
-    overrides |= {"model.path": _absolute(folder), "gateway.api_key_file": _absolute(key_file)}
+    accounting = config.accounting
+    overrides |= {
+        "model.path": _absolute(folder),
+        "gateway.api_key_file": _absolute(config.gateway.api_key_file or state.key_file),
+        "decoder.journal_folder": _absolute(config.decoder.journal_folder or state.journal_folder),
+        "accounting.database_url": accounting.database_url or state.database_url,
+        "accounting.pepper_file": _absolute(accounting.pepper_file or state.pepper_file),
+    }
+    for key in ("database_password_file", "metrics_token_file"):
+        if (secret := getattr(accounting, key)) is not None:
+            overrides[f"accounting.{key}"] = _absolute(secret)
     return load_config(file, overrides)
 
 

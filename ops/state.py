@@ -1,9 +1,14 @@
-"""What stays on disk between commands: the bootstrap key and a note of what runs.
+"""What stays on disk between commands: keys, accounts and a note of what runs.
 
     $PIXTRAL_STATE or ~/.local/state/pixtral-serve      0700
-    ├── bootstrap_key      0600   the first API key; survives `pixtral down`
+    ├── bootstrap_key      0600   the first API key
+    ├── pepper             0600   without it no stored key can be checked: keep a copy
+    ├── accounting.sqlite  0600   the ledger, unless the config names a database
+    ├── journal/                  what this machine's groups computed, until it is in the ledger
     ├── running.json       0600   the config in use, there from `up` to `down`
     └── lock                      one `up` or `down` at a time
+
+All but running.json survive `pixtral down`.
 
 Whether the system noted in running.json still answers is not known here (see ``edge.py``).
 """
@@ -60,6 +65,18 @@ class State:
     @property
     def key_file(self) -> Path:
         return self.folder / "bootstrap_key"
+
+    @property
+    def pepper_file(self) -> Path:
+        return self.folder / "pepper"
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.folder / 'accounting.sqlite'}"
+
+    @property
+    def journal_folder(self) -> Path:
+        return self.folder / "journal"
 
     def api_key(self, config: Config) -> str:
         """The key in ``gateway.api_key_file`` (else in ``key_file``), made at the first call.

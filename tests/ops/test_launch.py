@@ -1,3 +1,4 @@
+import asyncio
 import io
 import json
 import socket
@@ -13,6 +14,10 @@ from ops.problem import Problem
 from ops.progress import Progress
 from ops.settings import Options
 from ops.state import State
+from serve_app.accounting.database import Database
+from serve_app.accounting.directory import Directory
+from serve_app.accounting.keys import read_pepper
+from serve_app.accounting.roles import Role
 from serve_app.cluster import ClusterError
 from serve_app.config import ConfigError, load_config
 from tests.ops.fakes import FakeCluster, FakeGateway, write_config, write_model
@@ -54,7 +59,9 @@ def test_up_goes_through_every_step_and_ends_ready(bench):
     assert bench.state.running().ready
     assert health(Endpoints.of(up.config)).ready
     said = bench.said.getvalue()
-    order = [said.index(f"✓ {step}") for step in ("model", "plan", "Ray", "tiers", "warm-up")]
+    order = [
+        said.index(f"✓ {step}") for step in ("model", "plan", "accounts", "Ray", "tiers", "warm-up")
+    ]
     assert order == sorted(order)
     assert up.api_key not in said
 
@@ -180,6 +187,42 @@ def test_the_key_survives_down(bench):
     assert bench.launcher.down()
     assert bench.nothing_is_left()
     assert bench.up().api_key == key
+
+
+def test_the_first_key_may_administer_and_the_accounts_survive_down(bench):
+    up = bench.up()
+    pepper = bench.state.pepper_file
+    assert pepper.stat().st_mode & 0o777 == 0o600
+    before = pepper.read_bytes()
+    bench.launcher.down()
+    assert bench.up().api_key == up.api_key
+    assert pepper.read_bytes() == before
+    assert asyncio.run(with_directory(up, Directory.principal)).role is Role.ADMIN
+
+
+async def with_directory(up, work):
+    database = Database.open(up.config.accounting.database_url)
+    try:
+        directory = Directory(database, read_pepper(up.config.accounting.pepper_file))
+        return await work(directory, up.api_key)
+    finally:
+        await database.close()
+
+
+def test_a_first_key_that_was_revoked_is_refused_before_anything_starts(bench):
+    up = bench.up()
+    bench.launcher.down()
+    bench.cluster.calls.clear()
+    asyncio.run(with_directory(up, revoke_first_key))
+    with pytest.raises(Problem, match=r"the accounts cannot be used: key .* is revoked"):
+        bench.up()
+    assert bench.cluster.calls == []
+    assert bench.nothing_is_left()
+
+
+async def revoke_first_key(directory, token):
+    found = await directory.principal(token)
+    await directory.revoke_key(found.public_id, actor="test")
 
 
 def test_down_is_idempotent(bench):

@@ -3,6 +3,7 @@
 import pytest
 
 from ops.settings import PROFILES, Options, resolve
+from ops.state import State
 from serve_app.config import load_config
 from shards.plan import check_cut, kv_bytes_per_token, rank_parameters
 from tests.ops.fakes import PIXTRAL_12B, PIXTRAL_LARGE
@@ -24,7 +25,7 @@ def test_the_profiles_are_those_told_of():
 @pytest.mark.parametrize("name", ["local", *GPU_PROFILES])
 def test_every_profile_loads(name, tmp_path):
     options = Options(config=PROFILES / f"{name}.yaml")
-    config = resolve(options, lambda folder: folder, tmp_path / "key")
+    config = resolve(options, lambda folder: folder, State(tmp_path / "state"))
     assert config.gateway.host == "127.0.0.1"
     assert config.model.untrained == (name == "local")
 

@@ -1,6 +1,7 @@
 import pytest
 
 from ops.settings import Options, bundled_folder, resolve
+from ops.state import State
 from serve_app.config import ConfigError
 
 
@@ -18,7 +19,7 @@ def resolved(options, tmp_path):
         made.append(folder)
         return folder
 
-    return resolve(options, make, tmp_path / "key"), made
+    return resolve(options, make, State(tmp_path / "state")), made
 
 
 def test_nothing_said_serves_the_bundled_model_and_marks_it_untrained(tmp_path, cache):
@@ -28,8 +29,34 @@ def test_nothing_said_serves_the_bundled_model_and_marks_it_untrained(tmp_path, 
     assert config.model.name == "pixtral-nano"
     assert config.model.untrained
     assert config.decoder.tensor_parallel == 2
-    assert config.gateway.api_key_file == tmp_path / "key"
+    assert config.gateway.api_key_file == tmp_path / "state" / "bootstrap_key"
     assert config.gateway.auth
+
+
+def test_accounts_and_journal_are_kept_with_the_state_unless_the_file_says_where(tmp_path):
+    config, _ = resolved(Options(), tmp_path)
+    state = tmp_path / "state"
+    assert config.accounting.database_url == f"sqlite:///{state / 'accounting.sqlite'}"
+    assert config.accounting.pepper_file == state / "pepper"
+    assert config.decoder.journal_folder == state / "journal"
+
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "accounting: {database_url: postgresql://me@db/ledger, pepper_file: /keys/pepper,"
+        " database_password_file: /keys/db}\ndecoder: {journal_folder: /journal}\n"
+    )
+    config, _ = resolved(Options(config=file), tmp_path)
+    assert config.accounting.database_url == "postgresql://me@db/ledger"
+    assert str(config.accounting.pepper_file) == "/keys/pepper"
+    assert str(config.accounting.database_password_file) == "/keys/db"
+    assert str(config.decoder.journal_folder) == "/journal"
+
+
+def test_several_gateways_need_another_database(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("gateway: {autoscaling: {max_replicas: 3}}\n")
+    with pytest.raises(ConfigError, match=r"set accounting\.database_url to a PostgreSQL one"):
+        resolved(Options(config=file), tmp_path)
 
 
 def test_a_model_given_is_served_under_its_folders_name(tmp_path):
@@ -86,12 +113,12 @@ def test_a_bad_file_is_refused_before_a_model_is_made(tmp_path, text, reason):
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=reason):
-        resolve(Options(config=file), _never, tmp_path / "key")
+        resolve(Options(config=file), _never, State(tmp_path / "state"))
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
-        resolve(Options(config=tmp_path / "nowhere.yaml"), _never, tmp_path / "key")
+        resolve(Options(config=tmp_path / "nowhere.yaml"), _never, State(tmp_path / "state"))
 
 
 def _never(folder):
