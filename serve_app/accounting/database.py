@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -96,6 +96,15 @@ def lock_rows(select: Select[Row], *, of: Table | None = None) -> Select[Row]:
     already. On PostgreSQL new lines may go on referring to a locked account (NO KEY UPDATE).
     """
     return select.with_for_update(key_share=True, of=of)
+
+
+async def freeze_tables(connection: AsyncConnection, names: Iterable[str]) -> None:
+    """Wait for who writes these tables (of schema.py), and keep others from it until the commit.
+
+    SQLite's writers are alone already.
+    """
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql(f"LOCK TABLE {', '.join(names)} IN SHARE MODE")
 
 
 def padded(values: Sequence[Any]) -> list[Any]:

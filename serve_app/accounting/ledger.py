@@ -83,7 +83,7 @@ class Ledger:
             InvalidRequest: larger than a limit; it could never be admitted.
             BudgetExhausted, RateLimited: naming the scope; nothing was consumed.
             LedgerUnavailable: the store did not answer in ``hold_timeout_s``.
-            LedgerError: the request id is in use.
+            LedgerError: its id is in use, its price unknown, or our clock in a closed month.
         """
         if request.request_id in self._open:
             raise LedgerError(f"request {request.request_id} is held for already")
@@ -100,7 +100,7 @@ class Ledger:
         except Exception as error:
             self._open.discard(request.request_id)
             if isinstance(error, IntegrityError):
-                raise LedgerError(f"request {request.request_id} is held for already") from error
+                raise LedgerError(f"nothing can be held for {request.request_id}") from error
             raise
         return hold
 
