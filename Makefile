@@ -40,7 +40,7 @@ test: .venv/.installed-dev
 	@$(BIN)/python -m pytest $(TEST_ARGS)
 
 soak: .venv/.installed-dev
-	@PIXTRAL_SOAK=1 $(BIN)/python -m pytest tests/chaos -o log_cli_level=INFO $(TEST_ARGS)
+	@PIXTRAL_SOAK=1 $(BIN)/python -m pytest tests/chaos -o log_cli=true -o log_cli_level=INFO $(TEST_ARGS)
 
 check: .venv/.installed-dev
 	@$(BIN)/ruff format --check .

@@ -40,6 +40,18 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Patience:
+    """When a caller leaves: after so long, or having seen so much of its answer."""
+
+    seconds: float | None = None
+    events: int | None = None
+
+
+class _LeftError(Exception):
+    pass
+
+
+@dataclass(frozen=True)
 class Caller:
     """Asks one question of the API at ``url``; ``dice`` decide which, and whether it waits for
     the answer."""
@@ -51,11 +63,10 @@ class Caller:
 
     async def ask(self, session: aiohttp.ClientSession) -> list[Seen]:
         """One request with its retries; the last says how it ended."""
-        body = self._body()
-        leaves_after = self.dice.uniform(0, 1.5) if self.dice.random() < 0.25 else None
+        body, patience = self._body(), self._patience()
         seen: list[Seen] = []
         while len(seen) < TRIES:
-            seen.append(await self._exchange(session, body, leaves_after))
+            seen.append(await self._exchange(session, body, patience))
             if seen[-1].ending is not Ending.CUT and seen[-1].status != 503:
                 break
             await asyncio.sleep(RETRY_S)
@@ -76,14 +87,21 @@ class Caller:
             "stream_options": {"include_usage": True},
         }
 
+    def _patience(self) -> Patience:
+        if self.dice.random() < 0.75:
+            return Patience()
+        if self.dice.random() < 0.5:
+            return Patience(seconds=self.dice.uniform(0, 1))
+        return Patience(events=self.dice.randint(1, 6))
+
     async def _exchange(
-        self, session: aiohttp.ClientSession, body: dict[str, Any], leaves_after: float | None
+        self, session: aiohttp.ClientSession, body: dict[str, Any], patience: Patience
     ) -> Seen:
-        notes = _Notes()
+        notes = _Notes(patience.events)
         try:
-            async with asyncio.timeout(leaves_after):
+            async with asyncio.timeout(patience.seconds):
                 await self._stream(session, body, notes)
-        except TimeoutError:
+        except (TimeoutError, _LeftError):
             return notes.seen(Ending.LEFT)
         except aiohttp.ClientError:
             return notes.seen(Ending.CUT)
@@ -107,7 +125,9 @@ class Caller:
 
 
 class _Notes:
-    def __init__(self) -> None:
+    def __init__(self, most_events: int | None) -> None:
+        self._most_events = most_events
+        self._events = 0
         self.request_id: str | None = None
         self.status: int | None = None
         self.usage: Counter[str] | None = None
@@ -125,6 +145,9 @@ class _Notes:
                 "output": usage["completion_tokens"],
             }
             self.usage = +Counter(kinds)
+        self._events += 1
+        if self._events == self._most_events and self.usage is None:
+            raise _LeftError
 
     def seen(self, ending: Ending) -> Seen:
         return Seen(ending, self.request_id, self.status, self.usage)
