@@ -45,7 +45,6 @@ _LOOKUP = (
         keys.c.models,
         keys.c.endpoints,
         keys.c.expires_us,
-        keys.c.revoked_us,
         *(
             column.label(f"{name}_{column.name}")
             for name, table in (("key", _key), ("team", _team), ("organisation", _organisation))
@@ -170,8 +169,8 @@ class _Readings:
 
 
 def _is_usable(row: Mapping[Any, Any]) -> bool:
-    accounts_open = row["key_active"] and row["team_active"] and row["organisation_active"]
-    return bool(accounts_open) and row["revoked_us"] is None
+    """Open on all three levels, as a hold will ask too; a revoked key's account is closed."""
+    return bool(row["key_active"] and row["team_active"] and row["organisation_active"])
 
 
 def _principal(row: Mapping[Any, Any]) -> Principal:

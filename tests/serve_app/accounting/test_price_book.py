@@ -182,6 +182,9 @@ async def test_a_restart_leaves_a_price_alone_that_was_set_through_the_api(datab
     watch.turn(NOTICE_S + 1)
     again = PriceBook(database, clock=watch)
     await again.start(served())
+    assert len(await again.versions()) == 2
+    watch.turn(NOTICE_S + 1)
+    await again.refresh()
     assert again.current(LARGE) == added
     await again.close()
 
