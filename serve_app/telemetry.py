@@ -1,17 +1,60 @@
 """Every metric, its help text and its tags, once.
 
 Replica metrics go through ``ray.serve.metrics``: one scrape of Ray's endpoint shows every node, as
-``ray_pixtral_…`` with Serve's own deployment, replica and application labels added.
+``ray_pixtral_…`` with Serve's own deployment, replica and application labels added. What is in the
+ledger is read from it at each scrape of the gateway's /metrics instead, the same from any replica.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray.serve import metrics
 
 _SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]
+
+
+class LedgerMetric(NamedTuple):
+    """Name, help and labels of what gateway/metrics_route.py shows. Months are UTC."""
+
+    name: str
+    text: str
+    labels: tuple[str, ...]
+
+
+_TEAM = ("organisation", "team")
+LEDGER_TOKENS = LedgerMetric(
+    "pixtral_ledger_tokens_total",
+    "Tokens booked; payer is team, or waste for what nobody pays",
+    (*_TEAM, "model", "kind", "payer"),
+)
+LEDGER_NANO_USD = LedgerMetric(
+    "pixtral_ledger_nano_usd_total",
+    "Nano-dollars booked at list price, before refunds",
+    (*_TEAM, "model", "kind", "payer"),
+)
+LEDGER_REQUESTS = LedgerMetric(
+    "pixtral_ledger_month_requests",
+    "Requests of this month by outcome; running ones have none yet",
+    (*_TEAM, "model", "outcome"),
+)
+LEDGER_POSTED = LedgerMetric(
+    "pixtral_ledger_month_posted_nano_usd", "Spent this month, less refunds", _TEAM
+)
+LEDGER_HELD = LedgerMetric(
+    "pixtral_ledger_month_held_nano_usd", "Reserved for requests that run", _TEAM
+)
+LEDGER_BUDGET = LedgerMetric(
+    "pixtral_ledger_month_budget_nano_usd", "Budget of a month; absent without one", _TEAM
+)
+LEDGER_OPEN = LedgerMetric("pixtral_ledger_open_holds", "Requests that run", ())
+LEDGER_UNAUDITED = LedgerMetric(
+    "pixtral_ledger_unaudited_holds", "Ended, and not compared with the engine's journal yet", ()
+)
+LEDGER_ALERTS = LedgerMetric(
+    "pixtral_ledger_alerts_given_up", "Budget alerts whose webhook never took them", ()
+)
 
 
 class PreprocessMetrics:

@@ -1,4 +1,4 @@
-"""The admin API over either store, as each role meets it: real keys, real directory, no sockets."""
+"""The admin API as each role meets it: real keys, a real directory and store, no sockets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from tests.serve_app.accounting.conftest import (
     postgres_url,
     sqlite_template,
     sqlite_url,
-    store_url,
 )
 
 __all__ = [
@@ -41,7 +40,6 @@ __all__ = [
     "postgres_url",
     "sqlite_template",
     "sqlite_url",
-    "store_url",
 ]
 NOW_US = start_of("2026-11-23")
 ALERT_HOST = "hooks.example.com"
@@ -144,6 +142,12 @@ class Portal:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return http_error_response(error, request.url.path)
+
+
+@pytest.fixture
+def store_url(sqlite_url: str) -> str:
+    """One store will do, but where a test module asks for both."""
+    return sqlite_url
 
 
 @pytest.fixture

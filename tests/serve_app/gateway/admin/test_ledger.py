@@ -3,6 +3,9 @@ from __future__ import annotations
 from sqlalchemy import insert, update
 
 from serve_app.accounting.schema import alerts, usage_days
+from tests.serve_app.accounting.conftest import store_url
+
+__all__ = ["store_url"]
 
 
 async def test_a_request_in_full(portal):

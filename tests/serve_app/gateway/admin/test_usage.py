@@ -7,6 +7,10 @@ from decimal import Decimal
 import pyarrow.parquet
 import pytest
 
+from tests.serve_app.accounting.conftest import store_url
+
+__all__ = ["store_url"]
+
 
 @pytest.fixture
 async def used(portal):
