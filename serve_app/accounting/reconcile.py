@@ -22,8 +22,18 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from serve_app.accounting.checks import RUNNING, Check, Query, checks
-from serve_app.accounting.schema import accounts, holds, lines, tallies
+from serve_app.accounting.checks import RUNNING, Query, checks
+from serve_app.accounting.hold import Scope
+from serve_app.accounting.months import MonthTotals
+from serve_app.accounting.schema import (
+    REVENUE_ACCOUNT,
+    accounts,
+    balances,
+    holds,
+    lines,
+    months,
+    tallies,
+)
 from serve_app.accounting.sums import total
 from serve_app.accounting.tokens import Kind
 
@@ -87,18 +97,22 @@ async def reconcile(
     """
     before = await engines() if engines else {}
     unequal = [
-        (check, row) for check in checks() for row in await _rows(connection, check.query, month)
+        (check.what, check.unit, row)
+        for check in checks()
+        for row in await _rows(connection, check.query, month)
     ]
     in_flight = await _in_flight(connection)
     journaled = await _journaled(connection) if engines else {}
     after = await engines() if engines else {}
     counted = select(func.count()).select_from(lines).where(*_of_month(lines, month))
     compared = (await connection.execute(counted)).scalar_one()
+    changed = await _unlike_when_closed(connection, month)
+    unequal += [("closed month", "nano-USD", row) for row in changed]
     names = await _names(connection) if unequal else {}
     idle = {group for group in after if before.get(group) == after[group] and not in_flight}
     wrong = tuple(_unlike_the_engines(journaled, after, idle))
     return Reconciliation(
-        differences=tuple(_difference(check, row, names) for check, row in unequal) + wrong,
+        differences=tuple(_difference(*each, names) for each in unequal) + wrong,
         in_flight=tuple(each for each in in_flight if month in (None, each.month)),
         lines=compared,
         engines=tuple(sorted(idle - {difference.where for difference in wrong})),
@@ -114,13 +128,15 @@ async def _rows(
     return [row._asdict() for row in await connection.execute(wanted)]
 
 
-def _difference(check: Check, row: Mapping[str, Any], names: Mapping[int, str]) -> Difference:
+def _difference(
+    what: str, unit: str, row: Mapping[str, Any], names: Mapping[int, str]
+) -> Difference:
     where = ", ".join(
         names[value] if name == "account" else f"{name} {names[value] if name == 'key' else value}"
         for name, value in row.items()
         if name not in ("month", "expected", "found")
     )
-    return Difference(check.what, where, row["month"], row["expected"], row["found"], check.unit)
+    return Difference(what, where, row["month"], row["expected"], row["found"], unit)
 
 
 def _unlike_the_engines(
@@ -131,6 +147,35 @@ def _unlike_the_engines(
         found = journaled.get(group, 0)
         if found > tokens or (found < tokens and group in idle):
             yield Difference("engine", group, "", tokens, found, "tokens")
+
+
+async def _unlike_when_closed(
+    connection: AsyncConnection, month: str | None
+) -> list[Mapping[str, Any]]:
+    """What was posted to teams, waste and revenue is still what it was when a month was closed."""
+    found: list[Mapping[str, Any]] = []
+    closed = select(months.c.month, months.c.totals).where(*_of_month(months, month))
+    for name, kept in (await connection.execute(closed.order_by(months.c.month))).all():
+        totals = MonthTotals.of_json(kept)
+        expected = {
+            each.account_id: each.nano_usd + each.adjusted_nano_usd for each in totals.accounts
+        }
+        expected[REVENUE_ACCOUNT] = totals.revenue_nano_usd
+        query = (
+            select(balances.c.account_id, balances.c.posted_nano_usd)
+            .join(accounts, accounts.c.id == balances.c.account_id)
+            .where(balances.c.month == name, accounts.c.scope.in_(_CLOSED_SCOPES))
+        )
+        posted = {row.account_id: row.posted_nano_usd for row in await connection.execute(query)}
+        found += [
+            {"account": account, "month": name, "expected": was, "found": now}
+            for account in sorted({*expected, *posted})
+            if (was := expected.get(account, 0)) != (now := posted.get(account, 0))
+        ]
+    return found
+
+
+_CLOSED_SCOPES = (Scope.TEAM, Scope.WASTE, Scope.REVENUE)
 
 
 async def _journaled(connection: AsyncConnection) -> dict[str, int]:

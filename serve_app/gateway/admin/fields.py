@@ -41,6 +41,16 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class AdjustmentAnswer(Answer):
+    id: int
+    line_id: int
+    usd: Usd
+    month: str
+    reason: str
+    actor: str
+    posted_at: datetime
+
+
 def moment(at_us: int) -> datetime:
     """Of microseconds since the epoch."""
     return _EPOCH + timedelta(microseconds=at_us)

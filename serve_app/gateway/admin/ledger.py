@@ -22,6 +22,7 @@ from serve_app.accounting.roles import PERMISSIONS, Permission
 from serve_app.errors import NotFound
 from serve_app.gateway.admin.access import AdminRoute, caller, refusals
 from serve_app.gateway.admin.fields import (
+    AdjustmentAnswer,
     Answer,
     Body,
     Month,
@@ -67,16 +68,6 @@ class LineAnswer(Answer):
     tokens: int
     usd: Usd
     month: str
-    posted_at: datetime
-
-
-class AdjustmentAnswer(Answer):
-    id: int
-    line_id: int
-    usd: Usd
-    month: str
-    reason: str
-    actor: str
     posted_at: datetime
 
 

@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from serve_app.accounting.calendar import Clock, now_us
 from serve_app.accounting.reconcile import EngineTokens
 from serve_app.config import Accounting
+from serve_app.gateway.admin.corrections import correction_routes
 from serve_app.gateway.admin.keys import key_routes
 from serve_app.gateway.admin.ledger import ledger_routes
 from serve_app.gateway.admin.office import Office
@@ -38,6 +39,7 @@ def admin_routes(
     router.include_router(team_routes(office, clock))
     router.include_router(key_routes(office, clock))
     router.include_router(price_routes(office, clock))
+    router.include_router(correction_routes(office, clock))
     router.include_router(usage_routes(office, settings, clock))
     router.include_router(ledger_routes(office, clock, engines))
     return router

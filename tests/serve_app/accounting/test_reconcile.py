@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import delete, insert, text, update
 
+from serve_app.accounting.months import close_month
+from serve_app.accounting.period import start_of
 from serve_app.accounting.reconcile import reconcile
 from serve_app.accounting.schema import (
     WASTE_ACCOUNT,
@@ -12,6 +14,7 @@ from serve_app.accounting.schema import (
     balances,
     holds,
     lines,
+    months,
     price_versions,
     tallies,
     usage_days,
@@ -196,6 +199,34 @@ async def test_requests_in_flight_hide_nobody_elses_difference(books, key):
     )
     found = {difference.what for difference in (await checked(books)).differences}
     assert found == {"journal", "usage_days tokens"}
+
+
+async def test_a_closed_month_is_as_it_was_when_it_was_closed(books, key):
+    november_end = start_of("2026-12-01") + 2 * 3_600_000_000
+    for month in ("2026-10", "2026-11"):
+        await close_month(books.database, month, actor="test", clock=lambda: november_end)
+    assert (await checked(books)).agrees
+    # Consistent with each other, and yet not what was closed.
+    await change(
+        books,
+        update(months).where(months.c.month == "2026-10").values(totals=TAMPERED),
+    )
+    (difference,) = (await checked(books, month="2026-10")).differences
+    assert (difference.what, difference.where) == ("closed month", "revenue revenue (account 2)")
+    assert (difference.expected, difference.found) == (1, 278_000)
+    assert (await checked(books, month="2026-11")).agrees
+
+
+TAMPERED = {
+    "month": "2026-10",
+    "requests": 1,
+    "lines": 3,
+    "revenue_nano_usd": 1,
+    "accounts": [
+        {"account_id": WASTE_ACCOUNT, "tokens": 3, "nano_usd": 18_000, "adjusted_nano_usd": 0},
+        {"account_id": 4, "tokens": 110, "nano_usd": 260_000, "adjusted_nano_usd": 0},
+    ],
+}
 
 
 class Engines:
