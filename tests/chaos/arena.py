@@ -17,6 +17,7 @@ from serve_app.accounting.directory import Directory
 from serve_app.accounting.hold import Scope
 from serve_app.accounting.keys import read_pepper
 from serve_app.accounting.limits import Limits
+from serve_app.accounting.reconcile import Difference, reconcile
 from tests.e2e.system import UP_TIMEOUT_S, Home
 
 LEASE_S = 8
@@ -57,6 +58,15 @@ class Arena:
             await directory.set_limits(Scope.TEAM, "poor", limits, actor="chaos")
             await directory.set_limits(Scope.KEY, key.public_id, limits, actor="chaos")
             return keys
+        finally:
+            await database.close()
+
+    async def differences(self) -> tuple[Difference, ...]:
+        """What the product's own reconciliation finds."""
+        database = Database.open(self.store.url)
+        try:
+            async with database.read() as connection:
+                return (await reconcile(connection)).differences
         finally:
             await database.close()
 
