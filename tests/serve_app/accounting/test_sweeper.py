@@ -8,99 +8,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from serve_app.accounting import recovery, sweeper
 from serve_app.accounting.auditor import Audit, audit
 from serve_app.accounting.calendar import MICROSECONDS
 from serve_app.accounting.database import Database
-from serve_app.accounting.hold import Charge, Outcome, Settlement
+from serve_app.accounting.hold import Charge, Outcome
 from serve_app.accounting.journal_intake import take_in
-from serve_app.accounting.reconcile import reconcile
 from serve_app.accounting.recovery import recover
-from serve_app.accounting.schema import WASTE_ACCOUNT, accounts, balances, holds, lines
+from serve_app.accounting.schema import WASTE_ACCOUNT, holds, lines
 from serve_app.accounting.settling import Closing, close_holds
-from serve_app.accounting.sweeper import Sweeper, SweepReport
 from serve_app.accounting.tokens import Tokens
-from serve_app.config import Accounting
 from serve_app.errors import Overloaded
 from shards.tally import Tally
-from tests.serve_app.accounting.books import Books, Key
-from tests.serve_app.accounting.fake_engines import FakeEngines
-
-NOW_US = 1_762_200_000 * MICROSECONDS
-PATIENCE_S = 600
-
-
-class World:
-    """A store, an engine, one key, and the time; gateways are names."""
-
-    def __init__(self, database: Database, key: Key, books: Books) -> None:
-        self.database = database
-        self.key = key
-        self.books = books
-        self.engines = FakeEngines()
-        self.now_us = NOW_US
-
-    def sweeper(self, owner: str = "gateway-2", **options: Any) -> Sweeper:
-        settings = Accounting(sweep_interval_s=0.01, audit_patience_s=PATIENCE_S)
-        return Sweeper(
-            self.database, self.engines, settings, owner=owner, clock=lambda: self.now_us, **options
-        )
-
-    async def sweep(self) -> SweepReport:
-        return await self.sweeper().sweep()
-
-    async def hold(self, *, expired: bool = True, disconnected: bool = False) -> str:
-        request_id = await self.books.hold(self.key)
-        await self.change(
-            request_id,
-            text_tokens=100,
-            image_tokens=100,
-            max_output_tokens=100,
-            lease_until_us=self.now_us if expired else self.now_us + MICROSECONDS,
-            disconnected_us=self.now_us - 1 if disconnected else None,
-        )
-        return request_id
-
-    async def change(self, request_id: str, **values: Any) -> None:
-        async with self.database.write() as connection:
-            await connection.execute(
-                update(holds).where(holds.c.request_id == request_id).values(values)
-            )
-
-    async def settle(self, request_id: str, outcome: Outcome, *charges: Charge) -> None:
-        closing = Closing(request_id, Settlement(outcome, charges))
-        async with self.database.write() as connection:
-            assert await close_holds(connection, [closing], self.now_us)
-
-    async def settled(self, outcome: Outcome, *charges: Charge) -> str:
-        request_id = await self.hold(expired=False)
-        await self.settle(request_id, outcome, *charges)
-        return request_id
-
-    async def row(self, request_id: str) -> Any:
-        async with self.database.read() as connection:
-            query = select(holds).where(holds.c.request_id == request_id)
-            return (await connection.execute(query)).one()
-
-    async def lines(self, request_id: str) -> dict[tuple[str, int, int, str], int]:
-        """(who pays, attempt, choice, kind) → tokens"""
-        async with self.database.read() as connection:
-            rows = await connection.execute(select(lines).where(lines.c.request_id == request_id))
-            who = {WASTE_ACCOUNT: "waste", self.key.team_id: "team"}
-            return {
-                (who[row.account_id], row.attempt, row.choice, row.kind): row.tokens for row in rows
-            }
-
-    async def is_at_rest(self) -> None:
-        """Nothing is held, everything audited, and the books agree with the engine."""
-        async with self.database.read() as connection:
-            assert set(await connection.scalars(select(balances.c.held_nano_usd))) == {0}
-            assert set(await connection.scalars(select(accounts.c.concurrent))) == {0}
-            assert None not in set(await connection.scalars(select(holds.c.audited_us)))
-            assert (await reconcile(connection)).differences == ()
+from tests.serve_app.accounting.books import Books
+from tests.serve_app.accounting.sweeping import World
 
 
 @pytest.fixture
@@ -262,88 +186,6 @@ async def test_journals_that_cannot_be_read_let_nothing_be_closed(world):
     world.engines.mute = False
     assert (await world.sweep()).recovered == 1
     await world.is_at_rest()
-
-
-# Auditing: what was computed and not charged.
-
-
-async def test_what_was_lost_and_what_failed_is_waste(world):
-    """LiteLLM #39455: retries inflate counts."""
-    retried = await world.settled(Outcome.COMPLETED, Charge(2, 0, Tokens(text=20, output=7)))
-    failed = await world.settled(Outcome.FAILED)
-    refused = await world.settled(Outcome.REFUSED)
-    world.engines.compute(
-        Tally(retried, 1, 0, text=16),
-        Tally(retried, 2, 0, text=20, output=7),
-        Tally(failed, 1, 0, cached_text=16, text=4, output=3),
-    )
-    world.engines.last_words[retried] = [Tally(retried, 1, 0, text=20, output=2)]
-    report = await world.sweep()
-    assert report.audit == Audit(audited=3, wasteful=2)
-    assert sorted(world.engines.aborted) == sorted([retried, failed, refused])
-    assert await world.lines(retried) == {
-        ("team", 2, 0, "text"): 20,
-        ("team", 2, 0, "output"): 7,
-        ("waste", 1, 0, "text"): 20,
-        ("waste", 1, 0, "output"): 2,
-    }
-    assert await world.lines(failed) == {
-        ("waste", 1, 0, "cached_text"): 16,
-        ("waste", 1, 0, "text"): 4,
-        ("waste", 1, 0, "output"): 3,
-    }
-    await world.is_at_rest()
-
-
-async def test_an_answer_that_was_complete_at_once_is_not_asked_after(world):
-    request_id = await world.settled(Outcome.COMPLETED, Charge(1, 0, Tokens(output=7)))
-    world.engines.compute(Tally(request_id, 1, 0, output=7))
-    assert (await world.sweep()).audit == Audit(audited=1)
-    assert world.engines.aborted == []
-    await world.is_at_rest()
-
-
-async def test_counts_that_come_late_are_audited_after_all(world):
-    """A gateway that was paused sends its request off after another had voided the hold."""
-    request_id = await world.hold()
-    await world.sweep()
-    world.engines.compute(Tally(request_id, 1, 0, text=20, output=3))
-    report = await world.sweep()
-    assert report.intake.reopened == 1
-    assert (await world.sweep()).audit == Audit(audited=1, wasteful=1)
-    assert (await world.lines(request_id))["waste", 1, 0, "output"] == 3
-    await world.is_at_rest()
-
-
-async def test_a_charge_waits_for_its_count_and_is_then_proven(world):
-    request_id = await world.settled(Outcome.COMPLETED, Charge(1, 0, Tokens(output=7)))
-    world.now_us += (PATIENCE_S - 1) * MICROSECONDS
-    assert (await world.sweep()).audit == Audit(waiting=1)
-    world.engines.compute(Tally(request_id, 1, 0, output=7))
-    assert (await world.sweep()).audit == Audit(audited=1)
-    await world.is_at_rest()
-
-
-async def test_a_charge_whose_count_never_comes_is_unproven_and_said_so_once(world, caplog):
-    """Its node is gone with its journal: neither waited for for ever, nor passed over."""
-    await world.settled(Outcome.COMPLETED, Charge(1, 0, Tokens(output=7)))
-    world.now_us += PATIENCE_S * MICROSECONDS
-    assert (await world.sweep()).audit == Audit(audited=1, unproven=1)
-    assert (await world.sweep()).audit == Audit()
-    assert "without a count" in caplog.text
-
-
-async def test_a_charge_above_the_count_is_an_alarm_and_stays_visible(world, caplog):
-    request_id = await world.settled(Outcome.COMPLETED, Charge(1, 0, Tokens(text=5, output=7)))
-    world.engines.compute(Tally(request_id, 1, 0, text=5, output=6, cached_text=1))
-    assert (await world.sweep()).audit == Audit(waiting=1)
-    world.now_us += PATIENCE_S * MICROSECONDS
-    assert (await world.sweep()).audit == Audit(audited=1, wasteful=1, alarms=1)
-    assert (await world.sweep()).audit == Audit()
-    assert "disagree" in caplog.text
-    assert (await world.lines(request_id))["team", 1, 0, "output"] == 7, "lines are never changed"
-    async with world.database.read() as connection:
-        assert not (await reconcile(connection)).agrees
 
 
 # Whatever dies, and however many do it.
