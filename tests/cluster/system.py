@@ -22,7 +22,7 @@ from serve_app import cluster
 from serve_app.config import Config, load_config
 from tests.waiting import wait_until
 
-KEY = "sk-pixtral-cluster-tests"
+KEY = "sk-pixtral-cluster-tests-of-all-tiers"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,112 @@
+"""A rank as its replica calls it, without Ray: over no model, with a journal."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ops import nano
+from serve_app.config import Decoder, Simulate
+from serve_app.decoder.journal import JournalError
+from serve_app.decoder.journal_reader import read_journals
+from serve_app.decoder.rank import Rank, RankSpec
+from serve_app.messages import Generate
+from shards.request import Delta, FinishReason, GenerationRequest, Sampling
+from shards.roofline import ROOFLINES
+from shards.tally import Tally
+from shards.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return nano.ensure(tmp_path_factory.mktemp("models") / "nano")
+
+
+def spec(folder: Path, journal: Path, simulate: Simulate) -> RankSpec:
+    decoder = Decoder(journal_folder=journal, simulate=simulate)
+    return RankSpec(0, "group", folder, decoder, max_context_tokens=4096, rendezvous="")
+
+
+async def answer(rank: Rank, job: GenerationRequest) -> list[Delta]:
+    await rank.load()
+    await rank.submit(Generate(job))
+    deltas: list[Delta] = []
+    async for emission in rank.emissions():
+        deltas += emission.deltas
+        if deltas and deltas[-1].finish_reason is not None:
+            break
+    await rank.close()
+    return deltas
+
+
+async def test_a_simulated_rank_says_readable_text_and_journals_it(folder, tmp_path):
+    rank = Rank(spec(folder, tmp_path, Simulate()))
+    job = GenerationRequest("r", (1, 100, 101), Sampling(seed=1, max_tokens=50))
+    deltas = await answer(rank, job)
+    said = [token_id for delta in deltas for token_id in delta.token_ids]
+    assert (len(said), deltas[-1].finish_reason) == (50, FinishReason.LENGTH)
+    pieces = Tokenizer.from_folder(folder).vocabulary.pieces
+    assert b"".join(pieces[token_id] for token_id in said).decode("ascii").isprintable()
+    (page,) = read_journals(tmp_path, {}, now_s=0)
+    assert (page.group, page.tallies) == ("group", (Tally("r", 1, 0, text=3, output=50),))
+
+
+async def test_a_roofline_keeps_its_time(folder, tmp_path):
+    name = "pixtral-large-bf16-4xa100"
+    rank = Rank(spec(folder, tmp_path, Simulate(roofline=name)))
+    job = GenerationRequest("r", (1, 100), Sampling(seed=1, max_tokens=11))
+    started = asyncio.get_running_loop().time()
+    await answer(rank, job)
+    work, hardware = ROOFLINES[name].work, ROOFLINES[name].hardware
+    # The canary takes a step, too.
+    assert asyncio.get_running_loop().time() - started >= (
+        11 * work.weight_bytes / hardware.bytes_per_s
+    )
+
+
+async def test_an_abort_ends_a_request_that_runs_and_one_that_comes_later(folder, tmp_path):
+    rank = Rank(spec(folder, tmp_path, Simulate(roofline="pixtral-large-int8-2xa100")))
+    await rank.load()
+    job = GenerationRequest("r", (1, 100), Sampling(seed=1, max_tokens=1000))
+    await rank.submit(Generate(job))
+    deltas: list[Delta] = []
+    async for emission in rank.emissions():
+        deltas += emission.deltas
+        if len(deltas) == 3:
+            await rank.abort(["r", "late"])
+            late = GenerationRequest("late", job.prompt, job.sampling)
+            await rank.submit(Generate(late))
+        if deltas and deltas[-1].request_id == "late":
+            break
+    await rank.close()
+    *_, last, late_end = deltas
+    assert (last.request_id, last.finish_reason) == ("r", FinishReason.ABORT)
+    assert (late_end.finish_reason, late_end.prompt_tokens) == (FinishReason.ABORT, 0)
+    (page,) = read_journals(tmp_path, {}, now_s=0)
+    assert page.tallies == (Tally("r", 1, 0, text=2, output=last.completion_tokens),)
+
+
+async def test_a_rank_that_can_keep_no_journal_does_not_load(folder, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(JournalError):
+        await Rank(spec(folder, tmp_path / "file" / "journal", Simulate())).load()
+
+
+def test_a_simulated_rank_imports_no_torch(folder, tmp_path):
+    code = (
+        "import asyncio, sys; from pathlib import Path\n"
+        "from serve_app.config import Decoder, Simulate\n"
+        "from serve_app.decoder.rank import Rank, RankSpec\n"
+        "spec = RankSpec(0, 'group', Path(sys.argv[1]), Decoder(simulate=Simulate()), 4096, '')\n"
+        "async def run():\n"
+        "    rank = Rank(spec)\n"
+        "    await rank.load()\n"
+        "    await rank.close()\n"
+        "asyncio.run(run())\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, folder], check=False).returncode == 0
