@@ -19,6 +19,8 @@ import typer
 
 from ops import doctor as examination
 from ops import question, summary
+from ops.admin import keys, prices, teams, usage
+from ops.console import JsonOption, KeyOption, UrlOption, one_line_errors, target
 from ops.edge import Endpoints, get_json, health
 from ops.launch import UNTRAINED, Launcher, hold
 from ops.overview import Overview
@@ -27,9 +29,6 @@ from ops.progress import Progress, quiet_serve
 from ops.settings import Options, resolve
 from ops.state import State
 from serve_app import cluster
-from serve_app.cluster import ClusterError
-from serve_app.config import ConfigError
-from shards.errors import ShardsError
 
 app = typer.Typer(
     help="Serve Pixtral on this machine: start, look, ask, stop.",
@@ -38,6 +37,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(teams.app, name="teams")
+app.add_typer(keys.app, name="keys")
+app.add_typer(prices.app, name="prices")
+app.add_typer(usage.app, name="usage")
 
 ModelOption = Annotated[
     Path | None,
@@ -51,7 +54,6 @@ PortOption = Annotated[int | None, typer.Option("--port", metavar="N", help="Of 
 RanksOption = Annotated[
     int | None, typer.Option("--tp", metavar="N", help="Tensor-parallel ranks of a group.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @app.command()
@@ -76,7 +78,7 @@ def up(
     Example: pixtral up --model ~/models/Pixtral-12B-2409 --tp 2 --detach
     """
     options = Options(config, model, port, tp, auth=False if no_auth else None)
-    with _one_line_errors():
+    with one_line_errors():
         launcher = _launcher()
         with _terminated_is_interrupted():
             started = launcher.up(options)
@@ -104,7 +106,7 @@ def down() -> None:
 
     Example: pixtral down
     """
-    with _one_line_errors():
+    with one_line_errors():
         if not _launcher().down():
             typer.echo("nothing is running")
 
@@ -117,7 +119,7 @@ def status(json_: JsonOption = False) -> None:
 
     Example: pixtral status --json
     """
-    with _one_line_errors():
+    with one_line_errors():
         state = State.open()
         running = state.running()
         if running is None:
@@ -143,12 +145,8 @@ def ask(
         int | None, typer.Option(metavar="N", help="The same seed, the same answer.")
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Served name.")] = None,
-    url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Another system's base URL, with its /v1.")
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(metavar="KEY", envvar="PIXTRAL_API_KEY", help="Its key.")
-    ] = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Ask a question, about pictures or not.
@@ -157,21 +155,21 @@ def ask(
 
     Example: pixtral ask "What is in this picture?" --image holiday.jpg
     """
-    with _one_line_errors():
-        base_url, api_key, untrained = _target(url, key)
+    with one_line_errors():
+        system = target(url, key)
         asked = question.Question(
             text,
             tuple(image or ()),
-            model or _first_model(base_url, api_key),
+            model or _first_model(system.base_url, system.api_key),
             max_tokens,
             temperature,
             seed,
         )
         show = _ignore if json_ else _show
-        answer = asyncio.run(question.ask(asked, base_url, api_key, show))
+        answer = asyncio.run(question.ask(asked, system.base_url, system.api_key, show))
         typer.echo(answer.as_json() if json_ else "")
         typer.echo(f"\n{answer.accounts()}", err=True)
-        if untrained:
+        if system.untrained:
             typer.echo(UNTRAINED.format(name=answer.model), err=True)
 
 
@@ -189,7 +187,7 @@ def doctor(
 
     Example: pixtral doctor --config ops/profiles/local.yaml
     """
-    with _one_line_errors():
+    with one_line_errors():
         state = State.open()
         running = state.running()
         settings = resolve(Options(config, model, port, tp), _bundled, state)
@@ -219,22 +217,6 @@ def _bundled(folder: Path) -> Path:
     return model
 
 
-def _target(url: str | None, key: str | None) -> tuple[str, str, bool]:
-    """Base URL, key, and whether the model is known to be untrained."""
-    if url is not None:
-        # The local system's key is never sent to another.
-        return url.rstrip("/"), key or "", False
-    state = State.open()
-    running = state.running()
-    if running is None:
-        raise Problem("nothing is running; start it with `pixtral up`")
-    return (
-        Endpoints.of(running.config).base_url,
-        key or state.api_key(running.config),
-        running.config.model.untrained,
-    )
-
-
 def _first_model(base_url: str, api_key: str) -> str:
     code, body = get_json(f"{base_url}/models", timeout_s=10, key=api_key)
     if code == 0:
@@ -250,18 +232,6 @@ def _show(piece: str) -> None:
 
 def _ignore(piece: str) -> None:
     del piece
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """What a person can mend is told in one line; anything else is a defect and shows its trace."""
-    try:
-        yield
-    except (Problem, ConfigError, ClusterError, ShardsError) as error:
-        typer.echo(f"pixtral: {error}", err=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
 
 
 @contextmanager

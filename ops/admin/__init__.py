@@ -1,0 +1,1 @@
+"""`pixtral teams | keys | prices | usage`: the admin API, from a shell."""
