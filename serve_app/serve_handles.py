@@ -100,38 +100,19 @@ class ServeTiers:
         self, request: GenerationRequest, prompt: Prompt
     ) -> AsyncGenerator[tuple[Delta, ...], None]:
         accepted = time.perf_counter()
+        answered = False
         self._open.add(request.request_id)
         try:
-            for attempt in range(1, ATTEMPTS + 1):
-                delivered = False
-                try:
-                    async with aclosing(self._attempt(request, prompt)) as stream:
-                        async for deltas in stream:
-                            if not delivered:
-                                self._metrics.time_to_first_token.observe(
-                                    time.perf_counter() - accepted
-                                )
-                                self._metrics.prompt_tokens.inc(deltas[0].prompt_tokens)
-                            delivered = True
-                            self._metrics.completion_tokens.inc(
-                                sum(len(delta.token_ids) for delta in deltas)
-                            )
-                            yield deltas
-                    return
-                except Exception as error:
-                    if delivered and tier_lost(error):
-                        self._metrics.failures.inc()
-                        raise GenerationFailed(
-                            "the model's group was lost while answering; the answer is incomplete"
-                        ) from error
-                    if attempt == ATTEMPTS or not tier_lost(error):
-                        _refuse(error)
-                    self._metrics.retries.inc()
-                await asyncio.sleep(RETRY_DELAY_S * attempt)
-                request = replace(request, attempt=request.attempt + 1)
-                if prompt.patches and prompt.source is not None:
-                    # The patches may have died with the tier that owned them.
-                    prompt = await self.prepare(prompt.source)
+            async with aclosing(self._attempts(request, prompt)) as stream:
+                async for deltas in stream:
+                    if not answered:
+                        answered = True
+                        self._metrics.time_to_first_token.observe(time.perf_counter() - accepted)
+                        self._metrics.prompt_tokens.inc(deltas[0].prompt_tokens)
+                    self._metrics.completion_tokens.inc(
+                        sum(len(delta.token_ids) for delta in deltas)
+                    )
+                    yield deltas
         finally:
             self._open.discard(request.request_id)
             self._aborted.discard(request.request_id)
@@ -150,6 +131,12 @@ class ServeTiers:
                 if known is None or known.offset < page.offset:
                     pages[page.group] = page
         return tuple(pages.values())
+
+    async def computed(self) -> Mapping[str, int]:
+        return {
+            pulse.group: pulse.stats.prompt_tokens_total + pulse.stats.generated_tokens_total
+            for pulse in await self._every_group("pulse")
+        }
 
     async def readiness(self) -> Readiness:
         try:
@@ -184,6 +171,33 @@ class ServeTiers:
         )
         return features
 
+    async def _attempts(
+        self, request: GenerationRequest, prompt: Prompt
+    ) -> AsyncGenerator[tuple[Delta, ...], None]:
+        """Send the request again elsewhere, until something of the answer has come."""
+        for attempt in range(1, ATTEMPTS + 1):
+            delivered = False
+            try:
+                async with aclosing(self._attempt(request, prompt)) as stream:
+                    async for deltas in stream:
+                        delivered = True
+                        yield deltas
+                return
+            except Exception as error:
+                if delivered and tier_lost(error):
+                    self._metrics.failures.inc()
+                    raise GenerationFailed(
+                        "the model's group was lost while answering; the answer is incomplete"
+                    ) from error
+                if attempt == ATTEMPTS or not tier_lost(error):
+                    _refuse(error)
+                self._metrics.retries.inc()
+            await asyncio.sleep(RETRY_DELAY_S * attempt)
+            request = replace(request, attempt=request.attempt + 1)
+            if prompt.patches and prompt.source is not None:
+                # The patches may have died with the tier that owned them.
+                prompt = await self.prepare(prompt.source)
+
     async def _attempt(
         self, request: GenerationRequest, prompt: Prompt
     ) -> AsyncGenerator[tuple[Delta, ...], None]:
@@ -193,28 +207,7 @@ class ServeTiers:
         if request.request_id in self._aborted:
             yield never_begun(request)
             return
-        async with aclosing(self._stream(Generate(request, features))) as stream:
-            async for deltas in stream:
-                yield deltas
-
-    async def _every_group(self, method: str, argument: Any) -> list[Any]:
-        """Every running group's answer.
-
-        Raises:
-            Overloaded: one did not answer, or there is none to ask.
-        """
-        try:
-            answers: list[Any] = await self._decoder.broadcast(method, argument).results_async(
-                timeout_s=BROADCAST_TIMEOUT_S
-            )
-        except Exception as error:
-            raise Overloaded("a decoder group did not answer; try again shortly") from error
-        if not answers:
-            raise Overloaded("no decoder group is running; try again shortly")
-        return answers
-
-    async def _stream(self, job: Generate) -> AsyncGenerator[tuple[Delta, ...], None]:
-        stream = self._streaming_decoder.generate.remote(job)
+        stream = self._streaming_decoder.generate.remote(Generate(request, features))
         ended = False
         try:
             async for deltas in stream:
@@ -224,6 +217,22 @@ class ServeTiers:
             if not ended:
                 with suppress(Exception):
                     stream.cancel()
+
+    async def _every_group(self, method: str, *arguments: Any) -> list[Any]:
+        """Every running group's answer.
+
+        Raises:
+            Overloaded: one did not answer, or there is none to ask.
+        """
+        try:
+            answers: list[Any] = await self._decoder.broadcast(method, *arguments).results_async(
+                timeout_s=BROADCAST_TIMEOUT_S
+            )
+        except Exception as error:
+            raise Overloaded("a decoder group did not answer; try again shortly") from error
+        if not answers:
+            raise Overloaded("no decoder group is running; try again shortly")
+        return answers
 
     async def _retried(self, call: Callable[[], Awaitable[T]]) -> T:
         for attempt in range(1, ATTEMPTS):
