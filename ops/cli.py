@@ -20,6 +20,7 @@ import typer
 from ops import doctor as examination
 from ops import question, summary
 from ops.admin import keys, prices, teams, usage
+from ops.bench import __main__ as bench
 from ops.console import JsonOption, KeyOption, UrlOption, one_line_errors, target
 from ops.edge import Endpoints, get_json, health
 from ops.launch import UNTRAINED, Launcher, hold
@@ -41,6 +42,7 @@ app.add_typer(teams.app, name="teams")
 app.add_typer(keys.app, name="keys")
 app.add_typer(prices.app, name="prices")
 app.add_typer(usage.app, name="usage")
+app.add_typer(bench.app, name="bench")
 
 ModelOption = Annotated[
     Path | None,

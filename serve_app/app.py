@@ -26,13 +26,14 @@ def build(config: Config) -> Application:
 
     Raises:
         ModelConfigError, PlanError: the model folder or the cut is wrong.
-        ConfigError: keys are asked for and there is none.
+        ConfigError: the accounts have no place.
     """
     model = read_model_config(config.model.path)
     check_cut(model, config.decoder.tensor_parallel)
     Tokenizer.from_folder(config.model.path).require_model(model)
-    if config.gateway.auth and config.gateway.api_key_file is None:
-        raise ConfigError("gateway.api_key_file: needed while gateway.auth is true")
+    for key in ("database_url", "pepper_file"):
+        if not getattr(config.accounting, key):
+            raise ConfigError(f"accounting.{key}: a gateway keeps accounts and needs it")
     max_context_tokens = context_tokens(config, model)
 
     preprocess = _tier(

@@ -1,170 +1,17 @@
-"""A PostgreSQL server for tests: private folder and port, loopback only, gone with the tests.
-
-Its binaries come from Debian's ``postgresql``; they refuse to run as root, so a root caller starts
-them as an unprivileged user. It works as in production (fsync stays on), and can be paused and
-killed, to see what the ledger does then.
-"""
+"""A PostgreSQL server for tests; where it is not installed they are skipped, in CI they fail."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
-import secrets
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
-_USER = "ledger"
-_START_S = 60.0
-_PR_SET_PDEATHSIG = 1
+from ops.bench import postgres
 
 
-def binaries() -> Path:
-    """The newest installed server's, or the test is skipped (in CI: fails)."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_version)
-    if not found:
-        pytest.skip("needs package postgresql: apt install postgresql")
-    return found[-1].parent
-
-
-class PostgresServer:
-    """Started by ``start``; ``kill`` ends it as a crash would, ``start`` again then recovers."""
-
+class PostgresServer(postgres.PostgresServer):
     def __init__(self, parent: Path | None = None) -> None:
-        """Its folder is made in ``parent``, else among the temporary ones."""
-        self._binaries = binaries()
-        self._folder = Path(tempfile.mkdtemp(prefix="pixtral-postgres-", dir=parent))
-        self._password = secrets.token_hex(16)
-        self._port = _free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-        if os.geteuid() == 0:
-            shutil.chown(self._folder, *_unprivileged())
-        self._initialise()
-
-    def url(self, name: str) -> str:
-        """Of a database, with the password of its owner."""
-        return f"postgresql://{_USER}:{self._password}@127.0.0.1:{self._port}/{name}"
-
-    def start(self) -> None:
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": self._port,
-            "unix_socket_directories": "",
-            "max_connections": 200,
-            "shared_buffers": "32MB",
-        }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self._folder / "data", *options],
-                stdout=log,
-                stderr=log,
-                preexec_fn=_die_with_parent,
-                **self._as_user(),
-            )
-        deadline = time.monotonic() + _START_S
-        while self._run("pg_isready", check=False).returncode:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError((self._folder / "log").read_text())
-            time.sleep(0.02)
-
-    def create(self, name: str, template: str = "template0") -> str:
-        """A new database, a copy of ``template``; its URL."""
-        self._run("createdb", "--template", template, name)
-        return self.url(name)
-
-    def drop(self, name: str) -> None:
-        self._run("dropdb", "--force", name)
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Connections stay up and nothing answers."""
-        server = psutil.Process(self._running.pid)
-        processes = [server, *server.children()]
-        for process in processes:
-            process.suspend()
         try:
-            yield
-        finally:
-            for process in processes:
-                process.resume()
-
-    def kill(self) -> None:
-        """At once, without a checkpoint: all connections are lost."""
-        self._running.send_signal(signal.SIGQUIT)
-        self._running.wait(_START_S)
-        self._process = None
-
-    def close(self) -> None:
-        if self._process is not None:
-            self.kill()
-        shutil.rmtree(self._folder)
-
-    @property
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            raise RuntimeError("this server is not running")
-        return self._process
-
-    def _initialise(self) -> None:
-        password_file = self._folder / "password"
-        password_file.write_text(self._password)
-        options = ["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-instructions"]
-        owner = ["--username", _USER, "--pwfile", str(password_file)]
-        self._run("initdb", "-D", str(self._folder / "data"), *options, *owner)
-
-    def _run(self, name: str, *args: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        done = subprocess.run(
-            [self._binaries / name, *args],
-            capture_output=True,
-            check=False,
-            env={
-                "PATH": os.environ["PATH"],
-                "LC_ALL": "C",
-                "PGHOST": "127.0.0.1",
-                "PGPORT": str(self._port),
-                "PGUSER": _USER,
-                "PGPASSWORD": self._password,
-                "PGDATABASE": "postgres",
-            },
-            **self._as_user(),
-        )
-        if check and done.returncode:
-            raise RuntimeError(f"{name}: {done.stderr.decode()}")
-        return done
-
-    def _as_user(self) -> dict[str, Any]:
-        if os.geteuid() != 0:
-            return {"cwd": self._folder}
-        user, group = _unprivileged()
-        return {"cwd": self._folder, "user": user, "group": group, "extra_groups": []}
-
-
-def _unprivileged() -> tuple[str, str]:
-    return ("nobody", "nogroup")
-
-
-def _die_with_parent() -> None:
-    """A test run that was killed leaves no server behind."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _version(postgres: Path) -> int:
-    return int(postgres.parent.parent.name)
+            super().__init__(parent)
+        except postgres.PostgresMissingError as error:
+            pytest.skip(str(error))

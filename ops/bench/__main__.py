@@ -1,4 +1,4 @@
-"""``python -m ops.bench decode|serve-hop|all``: measure, print tables, exit."""
+"""``pixtral bench decode|serve-hop|gateway|all``: measure, print tables, exit."""
 
 from __future__ import annotations
 
@@ -26,11 +26,20 @@ def decode(threads: int = 2) -> None:
     _table(bench.run(threads))
 
 
+@app.command("gateway")
+def gateway(seconds: float = 8.0) -> None:
+    """The whole system without a model beside bare Ray Serve (about three minutes)."""
+    from ops.bench import gateway as bench
+
+    _table(bench.run(seconds))
+
+
 @app.command("all")
 def everything() -> None:
     """Every measurement, one after the other."""
     decode()
     serve_hop()
+    gateway()
 
 
 def _table(rows: list[Any]) -> None:

@@ -34,9 +34,11 @@ def test_a_context_is_what_the_model_and_the_cache_both_hold(folder):
     assert context_tokens(config(folder, **simulated), nano.NANO) == 80
 
 
-def test_keys_are_asked_for_only_where_there_is_one(folder):
-    with pytest.raises(ConfigError, match=r"gateway\.api_key_file"):
+def test_there_is_no_system_without_accounts(folder):
+    with pytest.raises(ConfigError, match=r"accounting\.database_url"):
         build(config(folder))
+    with pytest.raises(ConfigError, match=r"accounting\.pepper_file"):
+        build(config(folder, **{"accounting.database_url": "sqlite:////ledger"}))
 
 
 def test_ranks_that_do_not_cut_the_model(folder):
