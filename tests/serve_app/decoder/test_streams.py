@@ -1,10 +1,11 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from serve_app.decoder.streams import Streams
 from shards.errors import GroupError
-from shards.request import Delta
+from shards.request import Delta, FinishReason
 
 
 def delta(request_id: str, token: int) -> Delta:
@@ -56,3 +57,25 @@ async def test_a_request_id_cannot_run_twice():
         streams.open("a")
     streams.close("a")
     streams.open("a")
+
+
+async def test_after_the_first_tokens_those_that_come_soon_travel_together():
+    streams = Streams(items_per_s=0.01)
+    stream = streams.open("a")
+    streams.deliver([delta("a", 1)])
+    assert len(await stream.take()) == 1
+    taking = asyncio.create_task(stream.take())
+    for token in (2, 3):
+        streams.deliver([delta("a", token)])
+        await asyncio.sleep(0.01)
+    assert not taking.done()
+    streams.deliver([replace(delta("a", 4), finish_reason=FinishReason.STOP)])
+    assert [d.token_ids for d in await taking] == [(2,), (3,), (4,)]
+
+
+async def test_the_more_streams_the_longer_each_waits_between_items():
+    streams = Streams(items_per_s=10)
+    streams.open("a")
+    alone = streams.interval_s
+    streams.open("b")
+    assert streams.interval_s == 2 * alone == 0.2
