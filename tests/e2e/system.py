@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -55,6 +56,9 @@ class Home:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # As a terminal starts it: tests that run in the background are told to ignore Ctrl-C,
+            # and their children inherit it.
+            preexec_fn=_heed_interrupts,
         )
 
     def processes(self) -> list[psutil.Process]:
@@ -130,6 +134,10 @@ class System:
         (group,) = status["groups"]
         stats: dict[str, Any] = group["stats"]
         return stats
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def shared_memory() -> set[str]:
