@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -164,6 +164,8 @@ def _sqlite(url: URL, timeout_s: float, *, connections: int, begin: str) -> Asyn
         pool_size=connections,
         max_overflow=0,
         pool_timeout=timeout_s,
+        # An error shows its statement and not what was bound to it: digests, URLs, reasons.
+        hide_parameters=True,
         connect_args={"timeout": timeout_s},
     )
     settings = {
@@ -182,7 +184,14 @@ def _sqlite(url: URL, timeout_s: float, *, connections: int, begin: str) -> Asyn
             cursor.execute(f"PRAGMA {name} = {value}")
         cursor.close()
 
+    def give_up_lock(connection: Any, *_: object) -> None:
+        # Closed with a statement unfinished, as a cancelled one is, SQLite would keep the write
+        # lock until the statement is collected as garbage.
+        with suppress(sqlite3.Error):
+            connection.rollback()
+
     event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "invalidate", give_up_lock)
     _on_begin(engine, lambda connection: connection.exec_driver_sql(begin))
     return engine
 
@@ -198,6 +207,8 @@ def _postgres(url: URL, timeout_s: float, connections: int, isolation: str) -> A
         pool_size=connections,
         max_overflow=0,
         pool_timeout=timeout_s,
+        # An error shows its statement and not what was bound to it: digests, URLs, reasons.
+        hide_parameters=True,
         # A reader finds a lost connection before it uses it; writers are repeated anyway.
         pool_pre_ping=isolation == "REPEATABLE READ",
         connect_args={
