@@ -2,8 +2,11 @@
 
 Edge (request id, headers, errors)
 ├── /healthz  /readyz                                        open
+├── /metrics                                                 its own token, or loopback
 ├── /v1/chat/completions  /v1/tokenize  /v1/models           key; OpenAI's shapes
-└── /mistral/v1/…                                            key; Mistral's shapes, strictly
+├── /mistral/v1/…                                            key; Mistral's shapes, strictly
+├── /v1/usage                                                key; its own
+└── /admin/…                                                 key of an admin, a lead or finance
 """
 
 from __future__ import annotations
@@ -17,15 +20,18 @@ from starlette.exceptions import HTTPException
 
 from serve_app.accounting.office import Office
 from serve_app.config import Config
+from serve_app.gateway.admin.routes import admin_routes
 from serve_app.gateway.auth import KeyCheck
 from serve_app.gateway.chat import Chat
 from serve_app.gateway.edge import MISTRAL_PREFIX, Edge
 from serve_app.gateway.error_body import http_error_response
 from serve_app.gateway.fields import Dialect
+from serve_app.gateway.metrics_route import metrics_routes
 from serve_app.gateway.openapi import describe_chat_body
 from serve_app.gateway.owners import Owners
 from serve_app.gateway.routes import chat_routes, health_routes
 from serve_app.gateway.tiers import Tiers
+from serve_app.gateway.usage_routes import usage_routes
 from shards.detokenizer import Vocabulary
 
 # Serve has waited for the answers already when it ends a replica: this is for requests whose
@@ -69,9 +75,14 @@ def create_app(
     )
     keyed = [Depends(KeyCheck(office.directory, asks=config.gateway.auth))]
     app.include_router(health_routes(tiers))
+    app.include_router(metrics_routes(office, config))
     app.include_router(chat_routes(chat, owners, office, Dialect.OPENAI, keyed))
     app.include_router(
         chat_routes(chat, owners, office, Dialect.MISTRAL, keyed), prefix=MISTRAL_PREFIX
+    )
+    app.include_router(usage_routes(office), dependencies=keyed)
+    app.include_router(
+        admin_routes(office, config.accounting, engines=tiers.computed), dependencies=keyed
     )
     describe_chat_body(app)
     app.add_exception_handler(HTTPException, _http_error)

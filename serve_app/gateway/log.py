@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from serve_app.errors import ApiError
 from serve_app.gateway.stack import stack_of
 
 Logger = structlog.stdlib.BoundLogger
@@ -29,8 +30,8 @@ _SECRETS = re.compile(
 
 
 def logger(name: str) -> Logger:
-    """``logger(__name__).info("request settled", request_id=…, team=…)``; an ``error`` is told by
-    its type and stack only."""
+    """``logger(__name__).info("request settled", request_id=…, team=…)``. Of an ``error`` its type
+    and stack are told, of one of ours that nothing caused only what it is."""
     wrapped: Logger = structlog.wrap_logger(
         logging.getLogger(name),
         processors=[
@@ -52,7 +53,9 @@ def _describe_error(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     error = event.get("error")
-    if isinstance(error, BaseException):
+    if isinstance(error, ApiError) and error.__cause__ is None:
+        event["error"] = f"{type(error).__name__} ({error.code})"
+    elif isinstance(error, BaseException):
         event["error"] = stack_of(error)
     return event
 

@@ -19,10 +19,17 @@ CHAT_REQUEST = {
 
 
 def describe_chat_body(app: FastAPI) -> None:
-    """Add the schemas that ``CHAT_REQUEST`` refers to, once the routes are there."""
-    schema = app.openapi()
-    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(_chat_schemas())
+    """Have the schemas that ``CHAT_REQUEST`` refers to in the document, when it is first asked
+    for: making it takes longer than starting the rest."""
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schemas = describe().setdefault("components", {}).setdefault("schemas", {})
+            schemas.update(_chat_schemas())
+        return describe()
+
+    app.openapi = described  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
 def _chat_schemas() -> dict[str, Any]:

@@ -20,7 +20,6 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from contextvars import Context
 from enum import Enum, auto
-from http import HTTPStatus
 from typing import Any
 
 from serve_app.accounting.hold import Hold, HoldRequest, Outcome, Settlement
@@ -297,9 +296,7 @@ class Owner:
             self.task.cancel()
 
     def _tell(self, error: Exception) -> None:
-        """What nobody sees as the answer to a request of theirs is logged here."""
-        unseen = self.transcript.opened or not self._readers
-        if unseen and api_error(error).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if api_error(error).status >= 500:
             self._log.error("request failed", error=error)
         self.transcript.fail(error)
 

@@ -9,12 +9,16 @@ from types import MappingProxyType
 from fastapi import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from serve_app.errors import api_error
 from serve_app.gateway.chat import Asked
 from serve_app.gateway.disconnect import unless_gone
+from serve_app.gateway.error_body import error_response
+from serve_app.gateway.log import logger
 from serve_app.gateway.owners import Attendance, Owners
 from serve_app.gateway.scribe import EVENT_STREAM, PING
 from serve_app.gateway.transcript import Head
 
+_logger = logger(__name__)
 _NO_MORE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -32,14 +36,32 @@ class Relay(Response):
         self._ping_interval_s = ping_interval_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises ApiError: there is no answer."""
-        del scope
+        """
+        Raises:
+            ReusedKey, Overloaded: not taken in.
+        """
         with self._owners.attend(self._asked) as attendance:
-            await unless_gone(receive, self._send(attendance, send))
+            await unless_gone(receive, self._relay(attendance, scope, receive, send))
 
-    async def _send(self, attendance: Attendance, send: Send) -> None:
+    async def _relay(
+        self, attendance: Attendance, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        try:
+            head = await attendance.transcript.head()
+        except Exception as error:
+            if not attendance.first:
+                # The owner has logged why, under the id of the request that it runs.
+                _logger.warning(
+                    "repeat failed",
+                    request_id=self._asked.request_id,
+                    repeats=attendance.owner.asked.request_id,
+                )
+            await error_response(api_error(error), self._asked.dialect)(scope, receive, send)
+        else:
+            await self._send(head, attendance, send)
+
+    async def _send(self, head: Head, attendance: Attendance, send: Send) -> None:
         transcript = attendance.transcript
-        head = await transcript.head()
         if head.media_type == EVENT_STREAM:
             await send(_start(head, attendance))
             async for data in transcript.read(self._ping_interval_s):

@@ -62,4 +62,11 @@ class Tiers(Protocol):
             Overloaded: a group did not answer.
         """
 
+    async def computed(self) -> Mapping[str, int]:
+        """Tokens that each running group has computed since it started, as it counts them itself.
+
+        Raises:
+            Overloaded: a group did not answer.
+        """
+
     async def readiness(self) -> Readiness: ...

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from fastapi import APIRouter
 
 from serve_app.accounting.office import Office, prepare
 from serve_app.config import Config, parse_config
-from serve_app.gateway.api import create_app
+from serve_app.gateway import api
 from shards.tokenizer import Tokenizer
 from tests.serve_app.gateway.client_cases import Endpoint
 from tests.serve_app.gateway.engine_tiers import (
@@ -37,10 +38,12 @@ class Gateway:
         self.store = store
         self.tiers = tiers or EngineTiers(tokenizer, config.preprocess)
         self.office = Office(config, self.tiers, owner=f"gateway-{time.monotonic_ns()}")
-        app = create_app(config, self.tiers, tokenizer.vocabulary, self.office, MAX_CONTEXT_TOKENS)
+        app = api.create_app(
+            config, self.tiers, tokenizer.vocabulary, self.office, MAX_CONTEXT_TOKENS
+        )
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1
+                app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=5
             )
         )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -85,12 +88,20 @@ def store(tmp_path: Path, founded: Path) -> Store:
 @pytest.fixture
 def serve(tokenizer: Tokenizer, store: Store) -> Iterator[Callable[..., Gateway]]:
     """Serve with other settings: ``serve(gateway={"max_pictures": 1})``; again for another gateway
-    over the same accounts, and over the same engine with ``tiers=first.tiers``."""
+    over the same accounts, and over the same engine with ``tiers=first.tiers``.
+
+    Its routes take FastAPI a quarter of a second to build, so /admin is there only if asked for.
+    """
     gateways: list[Gateway] = []
 
-    def start(tiers: EngineTiers | None = None, **sections: dict[str, object]) -> Gateway:
+    def start(
+        tiers: EngineTiers | None = None, *, admin: bool = False, **sections: dict[str, object]
+    ) -> Gateway:
         config = make_config(store.folder, **sections)
-        gateways.append(Gateway(tokenizer, store, config, tiers))
+        with pytest.MonkeyPatch.context() as patch:
+            if not admin:
+                patch.setattr(api, "admin_routes", lambda *_, **__: APIRouter())
+            gateways.append(Gateway(tokenizer, store, config, tiers))
         return gateways[-1]
 
     yield start

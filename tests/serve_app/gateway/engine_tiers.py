@@ -128,6 +128,10 @@ class EngineTiers:
             raise self.journal_error
         return await self._at_home(lambda: self._read_journals(bookmarks))
 
+    async def computed(self) -> Mapping[str, int]:
+        stats = self.engine.stats()
+        return {self.group: stats.prompt_tokens_total + stats.generated_tokens_total}
+
     async def lose_group(self) -> None:
         """The group dies: its streams break off, another takes its place, its journal stays."""
         await self._at_home(self._lose_group)

@@ -43,6 +43,14 @@ class Store:
         with closing(sqlite3.connect(self.file, timeout=10)) as connection, connection:
             yield connection
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else can write."""
+        with closing(sqlite3.connect(self.file, timeout=10, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("ROLLBACK")
+
     def holds(self) -> list[dict[str, Any]]:
         return self.rows("SELECT * FROM holds ORDER BY request_id")
 

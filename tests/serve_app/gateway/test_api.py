@@ -16,6 +16,7 @@ from serve_app.gateway.fields import FIELDS
 from serve_app.gateway.tiers import Readiness
 from tests.serve_app.gateway.client_cases import QUESTION, Endpoint, image_part, picture, text_part
 from tests.serve_app.gateway.conftest import ALIAS, Gateway
+from tests.serve_app.gateway.store import eventually
 
 
 @pytest.mark.parametrize(
@@ -196,6 +197,22 @@ def test_openapi_describes_every_field_of_the_body(endpoint: Endpoint) -> None:
     assert named <= set(schemas)
     assert "$defs" not in document.text
     assert post["security"]
+
+
+def test_the_accounts_are_there_too_each_behind_its_own_door(serve) -> None:
+    gateway = serve(admin=True)
+    gateway.endpoint.chat(max_tokens=2, ignore_eos=True)
+    key = {"Authorization": f"Bearer {gateway.endpoint.api_key}"}
+    for path in ("/v1/usage", "/admin/teams"):
+        assert gateway.endpoint.get(path).status_code == 401
+        assert gateway.endpoint.get(path, headers=key).status_code == 200
+    member = {"Authorization": f"Bearer {gateway.store.create_key()}"}
+    assert gateway.endpoint.get("/admin/teams", headers=member).status_code == 403
+    assert "pixtral_ledger" in gateway.endpoint.get("/metrics").text
+    eventually(gateway.store.closed)
+    proof = gateway.endpoint.get("/admin/reconcile", headers=key).json()
+    assert proof["differences"] == []
+    assert proof["engines"] == [gateway.tiers.group]
 
 
 def test_no_page_loads_scripts_from_elsewhere(endpoint: Endpoint) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import pytest
 
-from serve_app.errors import GenerationFailed, LedgerUnavailable, Overloaded
+from serve_app.errors import GenerationFailed, Overloaded
 from shards.errors import GroupError
 from tests.serve_app.gateway.client_cases import QUESTION, Endpoint, image_part, text_part
 from tests.serve_app.gateway.conftest import Gateway
@@ -215,18 +215,6 @@ def test_a_defect_while_answering_leaves_no_hold_behind(gateway: Gateway, monkey
     assert gateway.store.held() == 0
 
 
-def test_without_accounts_nothing_is_begun(gateway: Gateway, monkeypatch) -> None:
-    async def down(request: object) -> None:
-        raise LedgerUnavailable("the accounts cannot be reached")
-
-    monkeypatch.setattr(gateway.office.ledger, "hold", down)
-    answer = gateway.endpoint.chat()
-    assert answer.status_code == 503
-    assert answer.json()["error"]["code"] == "ledger_unavailable"
-    assert answer.headers["retry-after"]
-    assert gateway.tiers.requests == []
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_does_not_hang_while_the_accounts_are_away(gateway, monkeypatch, stream) -> None:
     ledger = gateway.office.ledger
@@ -238,12 +226,35 @@ def test_an_answer_does_not_hang_while_the_accounts_are_away(gateway, monkeypatc
     eventually(lambda: gateway.store.outcomes() == ["completed"])
 
 
-def test_stopping_lets_answers_end(serve) -> None:
-    gateway = serve()
+def test_stopping_lets_answers_end(gateway: Gateway) -> None:
     gateway.tiers.step_delay_s = 0.02
-    stream = begin(gateway.endpoint, max_tokens=20)
+    stream = begin(gateway.endpoint, max_tokens=10)
     gateway.stop_soon()
     assert [chunk.choices[0].finish_reason for chunk in stream][-1] == "length"
     gateway.stop()
     assert gateway.store.outcomes() == ["completed"]
     assert gateway.store.held() == 0
+
+
+@pytest.mark.parametrize(("patience_s", "outcome"), [(10.0, "completed"), (0.1, "failed")])
+def test_stopping_waits_for_requests_without_a_client_for_a_while(
+    gateway: Gateway, monkeypatch, patience_s, outcome
+) -> None:
+    monkeypatch.setattr("serve_app.gateway.api.DRAIN_S", patience_s)
+    gateway.tiers.step_delay_s = 0.02
+    stream = gateway.endpoint.openai().chat.completions.create(
+        model=gateway.endpoint.model,
+        messages=QUESTION,
+        stream=True,
+        extra_headers={"Idempotency-Key": "k"},
+        extra_body={"max_tokens": 30, "ignore_eos": True},
+    )
+    next(iter(stream))
+    stream.close()
+    gateway.stop()
+    assert gateway.store.outcomes() == [outcome]
+    assert bool(gateway.store.lines()) == (outcome == "completed")
+    assert gateway.store.held() == 0
+    assert [row["state"] for row in gateway.store.rows("SELECT * FROM replays")] == (
+        ["done"] if outcome == "completed" else []
+    )
