@@ -4,8 +4,8 @@
     free, may     durable     the team pays  counts are final: stored for
     be dropped                from here on   repeats, settled, then told
 
-It runs in a task of its own whose context is empty: Ray Serve cancels whatever carries a request's
-context when its client hangs up, and money must not hang on that. Clients attend the transcript.
+It runs in a task that Ray Serve cannot cancel when the client hangs up (detached.py), as money must
+not hang on that. Clients attend the transcript.
 
 How it ends, and who pays. Complete, even if the client left after the last token: the team, all.
 Left before: the team, what was computed until the abort. Failed by a fault of ours: nobody. What
@@ -16,31 +16,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from contextvars import Context
 from enum import Enum, auto
-from typing import Any
 
-from serve_app.accounting.hold import Hold, HoldRequest, Outcome, Settlement
+from serve_app.accounting.hold import Hold, Outcome, Settlement
 from serve_app.accounting.office import Office
 from serve_app.accounting.replays import Claim, Repeat, StoredAnswer
-from serve_app.accounting.tokens import Tokens
-from serve_app.errors import GenerationFailed, LedgerUnavailable, Overloaded, api_error
+from serve_app.errors import GenerationFailed, Overloaded, api_error
 from serve_app.gateway.chat import Asked, Chat
 from serve_app.gateway.choice import Piece
+from serve_app.gateway.detached import detached
 from serve_app.gateway.generation import Generation
 from serve_app.gateway.log import logger
 from serve_app.gateway.rate_headers import rate_headers
+from serve_app.gateway.reckoning import Reckoning
 from serve_app.gateway.scribe import Scribe
 from serve_app.gateway.transcript import Head, Transcript
 from shards.request import Delta
 
-# An answer waits so long for its settlement to be durable; longer only in a database's outage.
-COMMIT_WAIT_S = 1.0
 # An abort takes a step of the engine; a group that has not ended a stream by then never will.
 LAST_WORD_S = 2.0
-_STORE_RETRY_S = 0.5
 
 
 class _Stage(Enum):
@@ -64,7 +61,6 @@ class Owner:
         self.asked = asked
         self._chat = chat
         self._office = office
-        self._ledger = office.ledger
         self._log = logger(__name__).bind(
             request_id=asked.request_id,
             team=asked.principal.team_name,
@@ -76,9 +72,9 @@ class Owner:
         self._patience: asyncio.TimerHandle | None = None
         self._left = False
         self._stopped = False
-        self._hold: Hold | None = None
+        self._reckoning: Reckoning | None = None
         self._farewell: asyncio.Task[None] | None = None
-        self.task = _detached(self._run())
+        self.task = detached(self._run())
 
     @property
     def attendable(self) -> bool:
@@ -111,8 +107,8 @@ class Owner:
         self._left = True
         if self._stage is _Stage.PREPARING:
             self.task.cancel()
-        elif self._stage is _Stage.GENERATING:
-            self._farewell = _detached(self._say_farewell())
+        elif self._stage is _Stage.GENERATING and self._reckoning is not None:
+            self._farewell = detached(self._say_farewell(self._reckoning.hold))
 
     def stop(self) -> None:
         """The gateway shuts down: what is not complete fails."""
@@ -155,9 +151,12 @@ class Owner:
         prices = self._office.prices.current(chat.config.model.name)
         generation = Generation(chat.reading_rules(asked, prompt, sampling), sampling.n)
         scribe = chat.scribe(asked, prices, self._created)
-        hold = await self._held(chat.hold_request(asked, prompt, sampling, prices))
+        # Never cancelled while it is held: who leaves meanwhile is seen once the hold is there.
+        self._stage = _Stage.HOLDING
+        hold = await self._office.ledger.hold(chat.hold_request(asked, prompt, sampling, prices))
+        self._reckoning = reckoning = Reckoning(hold, self._office.ledger, claim, self._log)
         if self._left or self._stopped:
-            await self._close(hold, Settlement(Outcome.REFUSED))
+            await reckoning.done(Settlement(Outcome.REFUSED))
             return
         self._stage = _Stage.GENERATING
         async with aclosing(chat.tiers.generate(request, prompt)) as deltas:
@@ -165,19 +164,13 @@ class Owner:
                 last = await self._generate(deltas, generation, scribe, hold)
                 tail = b"" if generation.aborted else scribe.finish(last, generation.usage)
             except (Exception, asyncio.CancelledError) as error:
-                await self._fail(hold, generation, scribe, error)
+                await self._fail(reckoning, generation, scribe, error)
                 return
             if generation.aborted:
-                await self._close(hold, Settlement(Outcome.DISCONNECTED, generation.charges))
+                await reckoning.done(Settlement(Outcome.DISCONNECTED, generation.charges))
             else:
-                await self._complete(hold, generation, _head(scribe, generation, hold), tail, claim)
+                await self._complete(reckoning, generation, _head(scribe, generation, hold), tail)
             await self._exhaust(deltas)
-
-    async def _held(self, request: HoldRequest) -> Hold:
-        """Never cancelled half-way: whoever leaves meanwhile is seen once it is there."""
-        self._stage = _Stage.HOLDING
-        self._hold = await self._ledger.hold(request)
-        return self._hold
 
     async def _generate(
         self,
@@ -212,79 +205,38 @@ class Owner:
             self._log.warning("after the last token", error=error)
 
     async def _complete(
-        self, hold: Hold, generation: Generation, head: Head, tail: bytes, claim: Claim | None
+        self, reckoning: Reckoning, generation: Generation, head: Head, tail: bytes
     ) -> None:
-        answer = None
-        if claim is not None:
-            answer = StoredAnswer(head.media_type, head.headers, self.transcript.kept + tail)
-        settlement = Settlement(Outcome.COMPLETED, generation.charges)
-        closing = _detached(self._close(hold, settlement, claim, answer))
-        await asyncio.wait({closing}, timeout=COMMIT_WAIT_S)
+        answer = StoredAnswer(head.media_type, head.headers, self.transcript.kept + tail)
+        settling = await reckoning.begun(Settlement(Outcome.COMPLETED, generation.charges), answer)
         if not self.transcript.opened:
             self.transcript.open(head)
         self.transcript.write(tail)
         self.transcript.end()
-        await closing
+        await settling
 
     async def _fail(
-        self, hold: Hold, generation: Generation, scribe: Scribe, error: BaseException
+        self, reckoning: Reckoning, generation: Generation, scribe: Scribe, error: BaseException
     ) -> None:
         self._stage = _Stage.CLOSING
         if self._left:
-            self._log.warning("the last counts are lost; left to the sweeper", error=error)
-            self._ledger.release(hold)
+            reckoning.leave_to_sweeper(error)
             return
         if not isinstance(error, Exception):
             error = Overloaded("the gateway is shutting down")
         fault = api_error(error)
         began = self._stopped or bool(generation.charges)
         refused = not began and (fault.status < 500 or isinstance(fault, Overloaded))
-        settlement = Settlement(Outcome.REFUSED if refused else Outcome.FAILED)
-        closing = _detached(self._close(hold, settlement))
-        await asyncio.wait({closing}, timeout=COMMIT_WAIT_S)
+        settling = await reckoning.begun(Settlement(Outcome.REFUSED if refused else Outcome.FAILED))
         if self.transcript.opened:
             self.transcript.write(scribe.failure(fault, generation.running))
         self._tell(error)
-        await closing
+        await settling
 
-    async def _close(
-        self,
-        hold: Hold,
-        settlement: Settlement,
-        claim: Claim | None = None,
-        answer: StoredAnswer | None = None,
-    ) -> None:
-        """Stored first, then settled: a crash in between gives an answer away, but bills none
-        twice. Both are tried until they are done."""
-        try:
-            if claim is not None and answer is not None:
-                await self._store(claim, answer)
-            await self._ledger.settle(hold, settlement)
-        except Exception as error:
-            self._log.error("not settled; left to the sweeper", error=error)
-            self._ledger.release(hold)
-            return
-        spent = sum((charge.tokens for charge in settlement.charges), Tokens())
-        self._log.info(
-            "request settled",
-            outcome=settlement.outcome.value,
-            prompt_tokens=spent.prompt,
-            completion_tokens=spent.output,
-        )
-
-    async def _store(self, claim: Claim, answer: StoredAnswer) -> None:
-        while True:
-            try:
-                await claim.store(answer)
-                return
-            except LedgerUnavailable:
-                await asyncio.sleep(_STORE_RETRY_S)
-
-    async def _say_farewell(self) -> None:
+    async def _say_farewell(self, hold: Hold) -> None:
         """End the request in the engine; its stream then ends by itself, with the last counts."""
-        assert self._hold is not None
         faults = await asyncio.gather(
-            self._ledger.note_disconnect(self._hold),
+            self._office.ledger.note_disconnect(hold),
             self._chat.tiers.abort([self.asked.request_id]),
             return_exceptions=True,
         )
@@ -303,8 +255,3 @@ class Owner:
 
 def _head(scribe: Scribe, generation: Generation, hold: Hold) -> Head:
     return scribe.head(generation.usage, rate_headers(hold.requests, hold.tokens))
-
-
-def _detached(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Out of reach of whoever cancels the request."""
-    return asyncio.get_running_loop().create_task(work, context=Context())

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.accounting.cost import cost_of
-from serve_app.accounting.money import format_usd
-from serve_app.accounting.prices import listed_price
+from serve_app.accounting.money import format_usd, usd_per_million
+from serve_app.accounting.prices import PriceSheet, listed_price
+from serve_app.accounting.tokens import Tokens
 from serve_app.config import Model, Price, parse_config
 
 
@@ -16,13 +16,15 @@ def model(name: str, **fields: object) -> Model:
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_a_cost_is_the_sum_of_its_parts(
-    input_price: int, output_price: int, input_tokens: int, output_tokens: int
+    text: int, output: int, text_tokens: int, output_tokens: int
 ) -> None:
-    price = Price(input_nano_usd_per_token=input_price, output_nano_usd_per_token=output_price)
-    cost = cost_of(price, input_tokens, output_tokens)
-    total = Decimal(format_usd(cost.input_nano_usd)) + Decimal(format_usd(cost.output_nano_usd))
-    assert Decimal(format_usd(cost.total_nano_usd)) == total
-    assert cost.total_nano_usd == input_price * input_tokens + output_price * output_tokens
+    sheet = PriceSheet(1, "m", "standard", text, text, 0, 0, output, effective_us=0)
+    parts = [Tokens(text=text_tokens), Tokens(image=text_tokens), Tokens(output=output_tokens)]
+    whole = sheet.cost(sum(parts, Tokens()))
+    assert Decimal(format_usd(whole)) == sum(
+        Decimal(format_usd(sheet.cost(part))) for part in parts
+    )
+    assert whole == 2 * text * text_tokens + output * output_tokens
 
 
 @pytest.mark.parametrize(
@@ -38,9 +40,8 @@ def test_a_million_tokens_cost_what_mistral_lists(
     name: str, usd_in: str, usd_out: str, basis: str
 ) -> None:
     listed = listed_price(model(name))
-    million = cost_of(listed.price, 10**6, 10**6)
-    assert format_usd(million.input_nano_usd) == usd_in
-    assert format_usd(million.output_nano_usd) == usd_out
+    assert usd_per_million(listed.price.input_nano_usd_per_token) == usd_in
+    assert usd_per_million(listed.price.output_nano_usd_per_token) == usd_out
     assert listed.basis == basis
 
 
