@@ -14,6 +14,7 @@ from typing import Any
 from ops.edge import Endpoints, health
 from ops.memory import GIB, available_bytes, host_need, size
 from ops.preflight import (
+    check_accounts,
     check_memory,
     check_model,
     check_ports,
@@ -57,6 +58,7 @@ def examine(config: Config, *, temp: Path, running: bool) -> Iterator[Finding]:
     yield shared_memory(config)
     yield disk(temp)
     yield ports(config, running)
+    yield accounts(config)
     try:
         model = check_model(config.model.path)
     except Problem as problem:
@@ -126,6 +128,12 @@ def ports(config: Config, running: bool) -> Finding:
         advice = "" if seen.ready else f"not ready: {'; '.join(seen.reasons)}"
         return Finding("ports", f"{numbers} in use by the running system", advice)
     return _checked("ports", f"{numbers} are free", check_ports, config)
+
+
+def accounts(config: Config) -> Finding:
+    embedded = config.accounting.single_gateway
+    found = "kept in a file, for one gateway" if embedded else "PostgreSQL answers"
+    return _checked("accounts", found, check_accounts, config)
 
 
 def memory(config: Config, model: ModelConfig) -> Finding:

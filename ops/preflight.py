@@ -10,7 +10,8 @@ import psutil
 
 from ops.memory import available_bytes, host_need, size
 from ops.problem import Problem
-from serve_app.config import Config
+from serve_app.config import Config, ConfigError
+from serve_app.errors import ApiError
 from shards.config import ModelConfig, read_model_config
 from shards.errors import ModelConfigError, PlanError
 from shards.plan import check_cut
@@ -54,6 +55,21 @@ def check_memory(config: Config, model: ModelConfig) -> None:
             f" KV cache {size(need.kv_cache)}, object store {size(need.object_store)}, processes"
             f" {size(need.processes)}) and {size(available)} are available"
         )
+
+
+def check_accounts(config: Config) -> None:
+    """Raises Problem where the ledger's database does not answer. An embedded one that is not there
+    yet is made by `pixtral up`."""
+    # Here, as it imports what would slow down every other command.
+    from serve_app.accounting.office import reach
+
+    url = config.accounting.database_url
+    if config.accounting.single_gateway and not Path(url.removeprefix("sqlite:///")).exists():
+        return
+    try:
+        reach(config)
+    except (ApiError, ConfigError) as error:
+        raise Problem(f"accounting.database_url: {error}") from error
 
 
 def check_ports(config: Config) -> None:

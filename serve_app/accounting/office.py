@@ -18,6 +18,8 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from serve_app.accounting.alerts import AlertSender
 from serve_app.accounting.calendar import Clock, now_us
 from serve_app.accounting.database import Database, migrate, require_current
@@ -53,6 +55,24 @@ async def _import(settings: Accounting, pepper: bytes, token: str) -> None:
         directory = Directory(database, pepper)
         team = await directory.ensure_default()
         await directory.import_key(token, team=team.name, name=BOOTSTRAP_KEY, role=Role.ADMIN)
+    finally:
+        await database.close()
+
+
+def reach(config: Config) -> None:
+    """See that the database answers. Not for use inside a running event loop.
+
+    Raises:
+        ConfigError, LedgerUnavailable
+    """
+    asyncio.run(_reach(config.accounting))
+
+
+async def _reach(settings: Accounting) -> None:
+    database = _open(settings)
+    try:
+        async with database.read() as connection:
+            await connection.execute(select(1))
     finally:
         await database.close()
 

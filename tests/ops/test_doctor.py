@@ -13,7 +13,13 @@ from tests.ops.fakes import write_config, write_model
 @pytest.fixture
 def config(tmp_path):
     file = write_config(tmp_path / "config.yaml", free_ports(4))
-    return load_config(file, {"model.path": str(write_model(tmp_path / "model"))})
+    return load_config(
+        file,
+        {
+            "model.path": str(write_model(tmp_path / "model")),
+            "accounting.database_url": f"sqlite:///{tmp_path / 'accounting.sqlite'}",
+        },
+    )
 
 
 def test_this_python_and_this_ray_are_good():

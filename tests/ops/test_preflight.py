@@ -1,5 +1,6 @@
 import os
 import socket
+import sqlite3
 
 import psutil
 import pytest
@@ -101,3 +102,20 @@ def test_a_port_in_time_wait_is_free():
         accepted.close()  # the server's side closes first and so keeps TIME_WAIT
         client.close()
     assert preflight.is_free(port, "127.0.0.1")
+
+
+def test_accounts_that_are_not_there_yet_or_answer_are_fine(tmp_path):
+    file = tmp_path / "accounting.sqlite"
+    chosen = config(tmp_path, accounting__database_url=f"sqlite:///{file}")
+    preflight.check_accounts(chosen)
+    assert not file.exists()
+    sqlite3.connect(file).close()
+    preflight.check_accounts(chosen)
+
+
+def test_accounts_that_do_not_answer_are_told(tmp_path):
+    [port] = free_ports(1)
+    url = f"postgresql://me@127.0.0.1:{port}/ledger"
+    chosen = config(tmp_path, accounting__database_url=url)
+    with pytest.raises(Problem, match=r"accounting\.database_url: the accounts cannot be reached"):
+        preflight.check_accounts(chosen)
