@@ -19,6 +19,8 @@ from shards.tokenizer import Tokenizer
 
 # How often replicas report their load: the floor of every upscale and downscale delay.
 METRICS_INTERVAL_S = 1.0
+# Answers are ended, what is not complete is stopped, and what waits is written to the ledger.
+GATEWAY_SHUTDOWN_S = 30.0
 
 
 def build(config: Config) -> Application:
@@ -66,6 +68,7 @@ def build(config: Config) -> Application:
         Gateway,
         config.gateway.autoscaling,
         max_ongoing_requests=config.gateway.max_ongoing_requests,
+        graceful_shutdown_timeout_s=GATEWAY_SHUTDOWN_S,
         ray_actor_options={"num_cpus": 0.5},
     ).bind(config, max_context_tokens, preprocess, vision, decoder)
 
