@@ -1,6 +1,7 @@
 """Money, as an operator sees it: a team, its key, a question, its bill, the proof, the end."""
 
 import json
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -24,9 +25,9 @@ def run(system):
 
 
 @pytest.fixture
-def team(run, request):
-    """A team of this test's own and a client with its key."""
-    name = request.node.name
+def team(run):
+    """A team of this test's own."""
+    name = f"team-{secrets.token_hex(4)}"
     run("teams", "create", name)
     return name
 
