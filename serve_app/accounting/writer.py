@@ -120,7 +120,7 @@ class Writer(Generic[Work]):
         try:
             results = await self._commit(wanted)
         except LedgerUnavailable as error:
-            _logger.warning("the accounts cannot be written; trying again", exc_info=error)
+            _logger.warning("the accounts cannot be written; trying again: %r", error.__cause__)
             for job in wanted:
                 job.in_doubt = True
             return wanted

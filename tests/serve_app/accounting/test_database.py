@@ -114,6 +114,15 @@ async def test_a_bug_is_shown_as_one_and_not_as_an_outage(database):
             await connection.exec_driver_sql("SELECT nothing FROM nowhere")
 
 
+async def test_an_error_does_not_show_what_was_bound(database):
+    async with database.write() as connection:
+        await connection.execute(insert(schema.leases), lease("a-secret"))
+    with pytest.raises(exc.IntegrityError) as clash:
+        async with database.write() as connection:
+            await connection.execute(insert(schema.leases), lease("a-secret"))
+    assert "[SQL parameters hidden" in str(clash.value)
+
+
 async def test_sqlite_keeps_its_log_synced(sqlite_url):
     database = Database.open(sqlite_url)
     async with database.write() as connection:
