@@ -36,8 +36,17 @@ up: .venv/.installed
 down: .venv/.installed
 	@$(BIN)/pixtral down
 
+# Unit tests share the cores between two processes; what starts whole systems has them to itself.
+ALONE := cluster or e2e or multirank or gpu
 test: .venv/.installed-dev
+ifeq ($(TEST_ARGS),)
+	@status=0; \
+	$(BIN)/python -m pytest -m "$(ALONE)" || status=1; \
+	$(BIN)/python -m pytest -m "not ($(ALONE))" -n 2 || status=1; \
+	exit $$status
+else
 	@$(BIN)/python -m pytest $(TEST_ARGS)
+endif
 
 soak: .venv/.installed-dev
 	@PIXTRAL_SOAK=1 $(BIN)/python -m pytest tests/chaos -o log_cli=true -o log_cli_level=INFO $(TEST_ARGS)
