@@ -27,7 +27,7 @@ from serve_app.gateway.edge import MISTRAL_PREFIX, Edge
 from serve_app.gateway.error_body import http_error_response
 from serve_app.gateway.fields import Dialect
 from serve_app.gateway.metrics_route import metrics_routes
-from serve_app.gateway.openapi import describe_chat_body
+from serve_app.gateway.openapi import describe_chat
 from serve_app.gateway.owners import Owners
 from serve_app.gateway.routes import chat_routes, health_routes
 from serve_app.gateway.tiers import Tiers
@@ -84,7 +84,7 @@ def create_app(
     app.include_router(
         admin_routes(office, config.accounting, engines=tiers.computed), dependencies=keyed
     )
-    describe_chat_body(app)
+    describe_chat(app)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(Edge, untrained=config.model.untrained)
     return app

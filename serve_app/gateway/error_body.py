@@ -31,14 +31,17 @@ def error_object(error: ApiError) -> dict[str, Any]:
 
 
 def error_response(error: ApiError, dialect: Dialect) -> JSONResponse:
-    """Mistral's API answers malformed bodies with 422, OpenAI's with 400."""
-    status = error.status
     body = _body(error_object(error))
     if isinstance(error, MalformedBody):
         body["detail"] = error.faults
-        if dialect is Dialect.MISTRAL:
-            status = HTTPStatus.UNPROCESSABLE_ENTITY
-    return JSONResponse(body, status, headers=_headers(error))
+    return JSONResponse(body, status_of(type(error), dialect), headers=_headers(error))
+
+
+def status_of(kind: type[ApiError], dialect: Dialect) -> int:
+    """Mistral's API answers malformed bodies with 422, OpenAI's with 400."""
+    if dialect is Dialect.MISTRAL and issubclass(kind, MalformedBody):
+        return HTTPStatus.UNPROCESSABLE_ENTITY
+    return kind.status
 
 
 def http_error_response(error: HTTPException, route: str) -> JSONResponse:

@@ -14,7 +14,8 @@ from serve_app.errors import InvalidRequest
 
 HEADER = "Idempotency-Key"
 _CHARS_LIMIT = 255
-_KEY = re.compile(rf"[\x21-\x7e]{{1,{_CHARS_LIMIT}}}")
+PATTERN = rf"[\x21-\x7e]{{1,{_CHARS_LIMIT}}}"
+_KEY = re.compile(PATTERN)
 
 
 def idempotency_key(request: Request) -> str | None:

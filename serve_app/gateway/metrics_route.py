@@ -24,13 +24,15 @@ from serve_app import telemetry
 from serve_app.accounting.calendar import Clock, month_of, now_us
 from serve_app.accounting.rollup import Totals, totals
 from serve_app.config import Config, ConfigError
-from serve_app.errors import LedgerUnavailable, Unauthorized
-from serve_app.gateway.admin.access import ErrorBody
+from serve_app.errors import LedgerUnavailable, ServerFault, Unauthorized
 from serve_app.gateway.admin.office import Office
+from serve_app.gateway.refusals import unkeyed_refusals
 from serve_app.telemetry import LedgerMetric
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_bearer = HTTPBearer(auto_error=False, description="Of accounting.metrics_token_file")
+_bearer = HTTPBearer(
+    scheme_name="MetricsToken", auto_error=False, description="Of accounting.metrics_token_file"
+)
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
@@ -107,7 +109,7 @@ def metrics_routes(office: Office, config: Config, *, clock: Clock = now_us) -> 
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-            **{error.status: {"model": ErrorBody} for error in (Unauthorized, LedgerUnavailable)},
+            **unkeyed_refusals(Unauthorized, LedgerUnavailable, ServerFault),
         },
     )
     async def metrics() -> Response:

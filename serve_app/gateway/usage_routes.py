@@ -12,11 +12,12 @@ from serve_app.accounting.hold import Scope
 from serve_app.accounting.principal import Principal
 from serve_app.accounting.roles import PERMISSIONS, Endpoint, Permission
 from serve_app.accounting.standing import standings
-from serve_app.gateway.admin.access import AdminRoute, caller, refusals
+from serve_app.gateway.admin.access import BAD_QUERY, AdminRoute, caller
 from serve_app.gateway.admin.fields import Usd, maybe_usd
 from serve_app.gateway.admin.office import Office
 from serve_app.gateway.admin.teams import StandingAnswer
 from serve_app.gateway.admin.usage_answer import UsageAnswer, UsageQuery, usage_answer
+from serve_app.gateway.refusals import refusals
 
 
 class OwnUsage(UsageAnswer):
@@ -36,7 +37,7 @@ def usage_routes(office: Office, *, clock: Clock = now_us) -> APIRouter:
         "/v1/usage",
         response_model=OwnUsage,
         response_model_exclude_unset=True,
-        responses=refusals(),
+        responses=refusals(*BAD_QUERY),
     )
     async def usage(
         principal: Annotated[Principal, caller(Permission.OWN_USAGE, Endpoint.USAGE)],

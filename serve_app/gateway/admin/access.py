@@ -9,36 +9,15 @@ from typing import Any, ClassVar
 from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
 from serve_app.accounting.principal import Principal
 from serve_app.accounting.roles import Endpoint, Permission
-from serve_app.errors import (
-    ApiError,
-    Forbidden,
-    InvalidRequest,
-    LedgerUnavailable,
-    PayloadTooLarge,
-    Unauthorized,
-)
+from serve_app.errors import ApiError, InvalidRequest, PayloadTooLarge
 from serve_app.gateway.validation import MalformedBody, param_path
 
 _MAX_BODY_BYTES = 64 * 1024
-
-
-class ErrorObject(BaseModel):
-    message: str
-    type: str
-    param: str | None
-    code: str
-
-
-class ErrorBody(BaseModel):
-    """As of every other route: see gateway/error_body.py."""
-
-    error: ErrorObject
 
 
 class MalformedRequest(MalformedBody):
@@ -47,15 +26,9 @@ class MalformedRequest(MalformedBody):
     status: ClassVar[int] = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
-def refusals(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI: what any route here may answer, and these."""
-    common: tuple[type[ApiError], ...] = (
-        InvalidRequest,
-        Unauthorized,
-        Forbidden,
-        LedgerUnavailable,
-    )
-    return {error.status: {"model": ErrorBody} for error in (*common, *errors)}
+# For OpenAPI: what a route may answer that reads a body, or words of a query or path.
+BAD_QUERY = (InvalidRequest, MalformedRequest)
+BAD_BODY = (*BAD_QUERY, PayloadTooLarge)
 
 
 def caller(permission: Permission, endpoint: Endpoint = Endpoint.ADMIN) -> Any:
@@ -85,6 +58,9 @@ class AdminRoute(APIRoute):
                 # FastAPI's own for whatever fails while the body is read.
                 if isinstance(error.__cause__, ApiError):
                     raise error.__cause__ from None
+                if error.status_code == HTTPStatus.BAD_REQUEST:
+                    message = "the body cannot be read as JSON"
+                    raise InvalidRequest(message, code="invalid_json") from None
                 raise
 
         return handle_bounded

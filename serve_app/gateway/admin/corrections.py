@@ -15,7 +15,7 @@ from serve_app.accounting.months import MonthStatus, close_month, month_status
 from serve_app.accounting.principal import Principal
 from serve_app.accounting.roles import Permission
 from serve_app.errors import Conflict, NotFound
-from serve_app.gateway.admin.access import AdminRoute, caller, refusals
+from serve_app.gateway.admin.access import BAD_BODY, BAD_QUERY, AdminRoute, caller
 from serve_app.gateway.admin.fields import (
     AdjustmentAnswer,
     Answer,
@@ -28,6 +28,7 @@ from serve_app.gateway.admin.fields import (
     moment,
 )
 from serve_app.gateway.admin.office import Office
+from serve_app.gateway.refusals import refusals
 
 Admin = Annotated[Principal, caller(Permission.ADMINISTER)]
 
@@ -67,7 +68,7 @@ def correction_routes(office: Office, clock: Clock) -> APIRouter:
     router = APIRouter(route_class=AdminRoute)
     database = office.database
 
-    @router.post("/adjustments", status_code=201, responses=refusals(NotFound, Conflict))
+    @router.post("/adjustments", status_code=201, responses=refusals(*BAD_BODY, NotFound, Conflict))
     async def refund(body: Refund, admin: Admin) -> AdjustmentAnswer:
         """Give back what a line charged; it is posted to the current month, and never undone."""
         made = await adjust(
@@ -88,14 +89,14 @@ def correction_routes(office: Office, clock: Clock) -> APIRouter:
             posted_at=moment(made.posted_us),
         )
 
-    @router.get("/months/{month}", responses=refusals())
+    @router.get("/months/{month}", responses=refusals(*BAD_QUERY))
     async def month(
         month: Month, _reader: Annotated[Principal, caller(Permission.ALL_USAGE)]
     ) -> MonthAnswer:
         """How a month stands, or stood when it was closed."""
         return _answer(await month_status(database, month))
 
-    @router.post("/months/{month}/close", responses=refusals(Conflict))
+    @router.post("/months/{month}/close", responses=refusals(*BAD_QUERY, Conflict))
     async def close(month: Month, admin: Admin) -> MonthAnswer:
         """For good, once all its requests are settled and audited; again changes nothing."""
         await close_month(database, month, actor=admin.actor, clock=clock)

@@ -14,10 +14,11 @@ from serve_app.accounting.key_records import KeyInfo, NewKey
 from serve_app.accounting.principal import Principal
 from serve_app.accounting.roles import Endpoint, Permission, Role
 from serve_app.errors import Conflict, NotFound
-from serve_app.gateway.admin.access import AdminRoute, caller, refusals
+from serve_app.gateway.admin.access import BAD_BODY, BAD_QUERY, AdminRoute, MalformedRequest, caller
 from serve_app.gateway.admin.fields import Answer, Body, Text, maybe_moment, microseconds, moment
 from serve_app.gateway.admin.limits import LimitsAnswer, LimitsBody
 from serve_app.gateway.admin.office import Office
+from serve_app.gateway.refusals import refusals
 
 _DAY_S = 86_400
 Manager = Annotated[Principal, caller(Permission.TEAM_KEYS)]
@@ -71,7 +72,7 @@ def key_routes(office: Office, clock: Clock) -> APIRouter:
     router = APIRouter(route_class=AdminRoute)
     directory = office.directory
 
-    @router.get("/keys", responses=refusals(NotFound))
+    @router.get("/keys", responses=refusals(*BAD_QUERY, NotFound))
     async def keys(manager: Manager, team: Text | None = None) -> Keys:
         """Of a team or of all, ended ones too; a team lead sees its own team's."""
         if manager.role is not Role.ADMIN:
@@ -81,7 +82,7 @@ def key_routes(office: Office, clock: Clock) -> APIRouter:
             team = own
         return Keys(data=[_answer(key, clock) for key in await directory.keys(team)])
 
-    @router.post("/keys", status_code=201, responses=refusals(NotFound, Conflict))
+    @router.post("/keys", status_code=201, responses=refusals(*BAD_BODY, NotFound, Conflict))
     async def create_key(body: NewKeyBody, manager: Manager, response: Response) -> NewKeyAnswer:
         """The answer holds the secret, once."""
         team = await directory.team(body.team)
@@ -99,7 +100,9 @@ def key_routes(office: Office, clock: Clock) -> APIRouter:
         return _secret(made, clock, response)
 
     @router.post(
-        "/keys/{public_id}/rotate", status_code=201, responses=refusals(NotFound, Conflict)
+        "/keys/{public_id}/rotate",
+        status_code=201,
+        responses=refusals(*BAD_BODY, NotFound, Conflict),
     )
     async def rotate_key(
         public_id: Text, body: RotationBody, manager: Manager, response: Response
@@ -109,13 +112,13 @@ def key_routes(office: Office, clock: Clock) -> APIRouter:
         made = await directory.rotate_key(public_id, body.overlap_s, actor=manager.actor)
         return _secret(made, clock, response)
 
-    @router.post("/keys/{public_id}/revoke", responses=refusals(NotFound))
+    @router.post("/keys/{public_id}/revoke", responses=refusals(MalformedRequest, NotFound))
     async def revoke_key(public_id: Text, manager: Manager) -> KeyAnswer:
         """For good, on every gateway within two seconds."""
         await check(manager, public_id)
         return _answer(await directory.revoke_key(public_id, actor=manager.actor), clock)
 
-    @router.patch("/keys/{public_id}/limits", responses=refusals(NotFound))
+    @router.patch("/keys/{public_id}/limits", responses=refusals(*BAD_BODY, NotFound))
     async def limit_key(
         public_id: Text,
         body: LimitsBody,

@@ -20,7 +20,7 @@ from serve_app.accounting.principal import Principal
 from serve_app.accounting.request_record import RequestRecord, request_record
 from serve_app.accounting.roles import PERMISSIONS, Permission
 from serve_app.errors import NotFound
-from serve_app.gateway.admin.access import AdminRoute, caller, refusals
+from serve_app.gateway.admin.access import BAD_QUERY, AdminRoute, MalformedRequest, caller
 from serve_app.gateway.admin.fields import (
     AdjustmentAnswer,
     Answer,
@@ -33,6 +33,7 @@ from serve_app.gateway.admin.fields import (
     moment,
 )
 from serve_app.gateway.admin.office import Office
+from serve_app.gateway.refusals import refusals
 
 Reader = Annotated[Principal, caller(Permission.TEAM_USAGE)]
 Finance = Annotated[Principal, caller(Permission.ALL_USAGE)]
@@ -162,7 +163,7 @@ def ledger_routes(
 ) -> APIRouter:
     router = APIRouter(route_class=AdminRoute)
 
-    @router.get("/requests/{request_id}", responses=refusals(NotFound))
+    @router.get("/requests/{request_id}", responses=refusals(MalformedRequest, NotFound))
     async def request(request_id: Text, reader: Reader) -> RequestAnswer:
         """Everything the accounts know of it; a team lead finds its own team's."""
         everyone = Permission.ALL_USAGE in PERMISSIONS[reader.role]
@@ -170,7 +171,7 @@ def ledger_routes(
         async with office.database.read() as connection:
             return _request(await request_record(connection, request_id, team_id=team_id))
 
-    @router.get("/reconcile", responses=refusals())
+    @router.get("/reconcile", responses=refusals(*BAD_QUERY))
     async def reconcile(_reader: Finance, month: Month | None = None) -> ReconciliationAnswer:
         """Ledger, balances, rollup, holds, journal and engine counters, compared."""
         chosen = None if month is None else checked_month(month)
@@ -178,14 +179,14 @@ def ledger_routes(
             found = await reconciling.reconcile(connection, month=chosen, engines=engines)
         return _reconciliation(found)
 
-    @router.get("/alerts", responses=refusals())
+    @router.get("/alerts", responses=refusals(*BAD_QUERY))
     async def alerts(_reader: Finance, month: Month | None = None) -> Alerts:
         """Budget thresholds crossed in a month, else in this one."""
         chosen = month_of(clock()) if month is None else checked_month(month)
         async with office.database.read() as connection:
             return Alerts(data=[_alert(each) for each in await alert_records(connection, chosen)])
 
-    @router.get("/audit", responses=refusals())
+    @router.get("/audit", responses=refusals(MalformedRequest))
     async def audit(_reader: Finance, asked: Annotated[AuditQuery, Query()]) -> AuditLog:
         """Who changed what and when."""
         found = await entries(office.database, before_id=asked.before_id, limit=asked.limit)

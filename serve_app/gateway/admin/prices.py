@@ -15,9 +15,10 @@ from serve_app.accounting.principal import Principal
 from serve_app.accounting.roles import Permission
 from serve_app.accounting.tokens import Kind
 from serve_app.errors import Conflict
-from serve_app.gateway.admin.access import AdminRoute, caller, refusals
+from serve_app.gateway.admin.access import BAD_BODY, AdminRoute, MalformedRequest, caller
 from serve_app.gateway.admin.fields import Answer, Body, Text, Usd, UsdIn, microseconds, moment
 from serve_app.gateway.admin.office import Office
+from serve_app.gateway.refusals import refusals
 
 # A request takes time to arrive: without this the earliest moment would always be too early.
 _MARGIN_S = 1
@@ -73,14 +74,14 @@ class PriceList(Answer):
 def price_routes(office: Office, clock: Clock) -> APIRouter:
     router = APIRouter(route_class=AdminRoute)
 
-    @router.get("/prices", responses=refusals())
+    @router.get("/prices", responses=refusals(MalformedRequest))
     async def prices(
         _reader: Annotated[Principal, caller(Permission.TEAM_USAGE)], model: Text | None = None
     ) -> PriceList:
         """Past, present and to come, the last to take effect first."""
         return PriceList(data=[_answer(each) for each in await office.prices.versions(model)])
 
-    @router.post("/prices", status_code=201, responses=refusals(Conflict))
+    @router.post("/prices", status_code=201, responses=refusals(*BAD_BODY, Conflict))
     async def add_price(
         body: NewPrice, admin: Annotated[Principal, caller(Permission.ADMINISTER)]
     ) -> PriceAnswer:

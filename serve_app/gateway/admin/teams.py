@@ -16,10 +16,11 @@ from serve_app.accounting.principal import Principal
 from serve_app.accounting.roles import PERMISSIONS, Permission
 from serve_app.accounting.standing import Standing, standings
 from serve_app.errors import Conflict, NotFound
-from serve_app.gateway.admin.access import AdminRoute, caller, refusals
+from serve_app.gateway.admin.access import BAD_BODY, AdminRoute, caller
 from serve_app.gateway.admin.fields import Answer, Body, Text, Usd, maybe_usd, moment
 from serve_app.gateway.admin.limits import LimitsAnswer, LimitsBody
 from serve_app.gateway.admin.office import Office
+from serve_app.gateway.refusals import refusals
 
 TeamName = Annotated[Text, Path(description="`team`, or `organisation/team` if ambiguous")]
 
@@ -79,7 +80,7 @@ def team_routes(office: Office, clock: Clock) -> APIRouter:
         found = await office.directory.organisations()
         return Accounts(data=[_answer(each, standing[each.id]) for each in found])
 
-    @router.post("/organisations", status_code=201, responses=refusals(Conflict))
+    @router.post("/organisations", status_code=201, responses=refusals(*BAD_BODY, Conflict))
     async def create_organisation(
         body: NewOrganisation, admin: Annotated[Principal, caller(Permission.ADMINISTER)]
     ) -> AccountAnswer:
@@ -87,7 +88,7 @@ def team_routes(office: Office, clock: Clock) -> APIRouter:
         made = await office.directory.create_organisation(body.name, actor=admin.actor)
         return _answer(made, (await _standings(office, clock, Scope.ORGANISATION))[made.id])
 
-    @router.patch("/organisations/{name}/limits", responses=refusals(NotFound))
+    @router.patch("/organisations/{name}/limits", responses=refusals(*BAD_BODY, NotFound))
     async def limit_organisation(
         name: Text, body: LimitsBody, admin: Annotated[Principal, caller(Permission.ADMINISTER)]
     ) -> LimitsAnswer:
@@ -106,7 +107,7 @@ def team_routes(office: Office, clock: Clock) -> APIRouter:
         seen = [each for each in found if everyone or each.id == reader.payer.team_id]
         return Accounts(data=[_answer(each, standing[each.id]) for each in seen])
 
-    @router.post("/teams", status_code=201, responses=refusals(NotFound, Conflict))
+    @router.post("/teams", status_code=201, responses=refusals(*BAD_BODY, NotFound, Conflict))
     async def create_team(
         body: NewTeam, admin: Annotated[Principal, caller(Permission.ADMINISTER)]
     ) -> AccountAnswer:
@@ -114,7 +115,7 @@ def team_routes(office: Office, clock: Clock) -> APIRouter:
         made = await office.directory.create_team(body.name, body.organisation, actor=admin.actor)
         return _answer(made, (await _standings(office, clock, Scope.TEAM))[made.id])
 
-    @router.patch("/teams/{team:path}/limits", responses=refusals(NotFound))
+    @router.patch("/teams/{team:path}/limits", responses=refusals(*BAD_BODY, NotFound))
     async def limit_team(
         team: TeamName, body: LimitsBody, admin: Annotated[Principal, caller(Permission.ADMINISTER)]
     ) -> LimitsAnswer:

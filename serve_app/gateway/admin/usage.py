@@ -21,7 +21,7 @@ from serve_app.accounting.roles import PERMISSIONS, Permission
 from serve_app.accounting.table import Cell, Table
 from serve_app.config import Accounting
 from serve_app.errors import Conflict, Forbidden, NotFound
-from serve_app.gateway.admin.access import AdminRoute, caller, refusals
+from serve_app.gateway.admin.access import BAD_QUERY, AdminRoute, MalformedRequest, caller
 from serve_app.gateway.admin.fields import Answer, Body, Text, moment
 from serve_app.gateway.admin.office import Office
 from serve_app.gateway.admin.usage_answer import (
@@ -30,6 +30,7 @@ from serve_app.gateway.admin.usage_answer import (
     UsageQuery,
     usage_answer,
 )
+from serve_app.gateway.refusals import refusals
 
 _HOUR_US = 3_600 * MICROSECONDS
 _JSON = "json"
@@ -118,7 +119,7 @@ def usage_routes(office: Office, settings: Accounting, clock: Clock) -> APIRoute
         "/usage",
         response_model=UsageAnswer,
         response_model_exclude_unset=True,
-        responses={**refusals(NotFound), 200: {"content": _FILES}},
+        responses={**refusals(*BAD_QUERY, NotFound), 200: {"content": _FILES}},
     )
     async def usage(reader: Reader, asked: Annotated[ReportQuery, Query()]) -> Any:
         """Tokens, requests and dollars by anything; a team lead sees its own team."""
@@ -133,7 +134,7 @@ def usage_routes(office: Office, settings: Accounting, clock: Clock) -> APIRoute
     @router.get(
         "/usage/focus",
         response_model=FocusAnswer,
-        responses={**refusals(NotFound), 200: {"content": _FILES}},
+        responses={**refusals(*BAD_QUERY, NotFound), 200: {"content": _FILES}},
     )
     async def focus(reader: Reader, asked: Annotated[Chosen, Query()]) -> Any:
         """Charges and refunds under the column names of FOCUS, for tools that read bills."""
@@ -144,7 +145,7 @@ def usage_routes(office: Office, settings: Accounting, clock: Clock) -> APIRoute
             return FocusAnswer(data=table.records())
         return await _file(table, asked.format, "focus")
 
-    @router.get("/economics", responses=refusals(Conflict))
+    @router.get("/economics", responses=refusals(MalformedRequest, Conflict))
     async def economics(
         _reader: Finance, asked: Annotated[EconomicsQuery, Query()]
     ) -> EconomicsAnswer:
