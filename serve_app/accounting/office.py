@@ -31,6 +31,7 @@ from serve_app.accounting.replays import Replays
 from serve_app.accounting.roles import Role
 from serve_app.accounting.sweeper import Engines, Sweeper
 from serve_app.config import Accounting, Config, ConfigError
+from serve_app.errors import LedgerUnavailable
 
 BOOTSTRAP_KEY = "bootstrap"
 
@@ -122,23 +123,27 @@ class Office:
             stack.push_async_callback(self.ledger.close)
             stack.push_async_callback(self._alerts.close)
             for chore in (self._sweeper.run(), self.replays.keep_alive()):
-                stack.push_async_callback(_ended, _begun(chore))
+                stack.push_async_callback(self._ended, _begun(chore))
             self._closing = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._closing.aclose()
 
+    async def _ended(self, chore: asyncio.Task[None]) -> None:
+        # SQLite has one writer: while it is ours, no chore is cancelled inside a transaction, whose
+        # lock a next gateway would have to wait for.
+        with suppress(LedgerUnavailable):
+            async with self.database.write():
+                chore.cancel()
+        chore.cancel()
+        with suppress(asyncio.CancelledError):
+            await chore
+
 
 def _begun(chore: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """In a context of its own: no request's end is to reach it."""
     return asyncio.get_running_loop().create_task(chore, context=Context())
-
-
-async def _ended(chore: asyncio.Task[None]) -> None:
-    chore.cancel()
-    with suppress(asyncio.CancelledError):
-        await chore
 
 
 def _open(settings: Accounting) -> Database:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -42,7 +42,7 @@ from serve_app.errors import BudgetExhausted, Conflict, InvalidRequest, RateLimi
 from tests.serve_app.accounting.invariants import Books
 from tests.serve_app.accounting.shop import AMOUNT, NOON_US, Shop
 
-STEPS_PER_RUN, RUNS = 100, 25
+STEPS_PER_RUN, RUNS = 100, 35
 LEAST_STEPS = 2_000
 CHECK_EVERY = 5
 CHARGED = (Outcome.COMPLETED, Outcome.DISCONNECTED)
@@ -317,6 +317,8 @@ def test_all_invariants_hold_for_thousands_of_random_steps(world):
             stateful_step_count=STEPS_PER_RUN,
             deadline=None,
             derandomize=True,
+            # A failure is told at once: to make it smaller takes longer than a test may.
+            phases=[Phase.generate],
             database=None,
             suppress_health_check=list(HealthCheck),
         ),

@@ -151,8 +151,8 @@ def test_it_does_not_run_on_forever(serve) -> None:
 
 
 def test_a_client_that_comes_back_keeps_it_alive(serve) -> None:
-    gateway = serve(accounting={"keyed_lifetime_s": 0.3})
-    gateway.tiers.step_delay_s = 0.03
+    gateway = serve(accounting={"keyed_lifetime_s": 2.0})
+    gateway.tiers.step_delay_s = 0.15
     with pytest.raises(httpx2.TimeoutException):
         httpx2.post(
             f"{gateway.endpoint.url}/v1/chat/completions",
