@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from serve_app.config import Accounting
 from serve_app.errors import ApiError, LedgerError, LedgerUnavailable
 
 _RENEWALS_PER_LEASE = 3
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,8 @@ class Ledger:
         """
         if request.request_id in self._open:
             raise LedgerError(f"request {request.request_id} is held for already")
-        self._open.add(request.request_id)
         written = self._writer.submit(request, droppable=True)
+        self._open.add(request.request_id)
         try:
             async with asyncio.timeout(self._timeout_s):
                 hold: Hold = await written
@@ -144,8 +147,11 @@ class Ledger:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._lease_us / MICROSECONDS / _RENEWALS_PER_LEASE)
-            if self._open:
-                await self._writer.submit(Renewal(tuple(sorted(self._open))))
+            try:
+                if self._open:
+                    await self._writer.submit(Renewal(tuple(sorted(self._open))))
+            except Exception:
+                _logger.exception("the leases of open holds could not be renewed")
 
     async def _commit(self, jobs: Sequence[Job[Work]]) -> list[Hold | ApiError | None]:
         """Everything that waits, in one transaction.

@@ -17,7 +17,7 @@ from serve_app.accounting.hold import HoldState, Outcome, Settlement
 from serve_app.accounting.reconcile import reconcile
 from serve_app.accounting.schema import holds
 from serve_app.errors import LedgerUnavailable
-from tests.serve_app.accounting.shop import AMOUNT, Shop, charge
+from tests.serve_app.accounting.shop import AMOUNT, NOON_US, Shop, charge
 
 COMPLETED = Settlement(Outcome.COMPLETED, (charge(text=100, image=20, output=10),))
 CHARGED = 300_000
@@ -31,6 +31,7 @@ class Unreliable:
         self.database = database
         self.out = False
         self.lost_words = 0
+        self.faults: list[Exception] = []
         self.begun = asyncio.Event()
         self.may_commit = asyncio.Event()
         self.may_commit.set()
@@ -45,6 +46,8 @@ class Unreliable:
     async def _write(self) -> AsyncIterator[AsyncConnection]:
         if self.out:
             raise LedgerUnavailable("out")
+        if self.faults:
+            raise self.faults.pop()
         async with self.database.write() as connection:
             yield connection
             self.begun.set()
@@ -193,10 +196,21 @@ async def test_nothing_of_a_caller_reaches_the_transaction(shop, store):
             seen.append(mark.get())
             return super().write()
 
+    mark.set("a request")
     async with shop.ledger(Watching(shop.database)) as ledger:
-        mark.set("a request")
         await ledger.hold(shop.request())
     assert seen == ["nobody"]
+
+
+async def test_one_renewal_that_fails_is_not_the_last(shop, store):
+    async with shop.ledger(store, hold_lease_s=2) as ledger:
+        hold = await ledger.hold(shop.request())
+        shop.pass_s(1)
+        store.faults = [RuntimeError("a bug")]
+        async with asyncio.timeout(10):
+            while (await shop.hold_row(hold.request_id)).lease_until_us != NOON_US + 3_000_000:
+                await asyncio.sleep(0.05)
+        assert store.faults == []
 
 
 async def test_a_killed_server_is_outlasted(postgres, postgres_url):
