@@ -50,3 +50,9 @@ def _whole_again(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "system" in request.fixturenames:
         request.getfixturevalue("system").wait_ready()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.cluster)
