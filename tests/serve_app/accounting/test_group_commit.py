@@ -6,19 +6,14 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack
 
 import pytest
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from serve_app.accounting.accounts import Balance
 from serve_app.accounting.database import Database
 from serve_app.accounting.hold import Hold, Outcome, Settlement
-from serve_app.accounting.ledger import Ledger
 from serve_app.accounting.reconcile import reconcile
 from serve_app.accounting.writer import MAX_BATCH, Writer
 from serve_app.errors import BudgetExhausted, LedgerError, LedgerUnavailable
@@ -110,43 +105,6 @@ async def test_what_waits_shares_a_transaction(shop, database):
         await asyncio.gather(*(ledger.settle(hold, COMPLETED) for hold in held))
     assert 2 <= commits <= 12
     assert (await shop.balance(shop.payer.team_id)).held == 0
-
-
-async def test_a_slow_disk_costs_one_busy_team_little_of_its_rate(shop, database):
-    """5 ms more for each commit: while one batch waits for the disk, the next one gathers."""
-    fast = slow = 0.0
-    # Turn about and the best of each, as other work on this machine slows either.
-    for _ in range(5):
-        fast = max(fast, await requests_per_second(shop, database))
-        slow = max(slow, await requests_per_second(shop, SlowDisk(database)))
-    assert slow >= 0.7 * fast
-
-
-class SlowDisk:
-    def __init__(self, database: Database) -> None:
-        self.database = database
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.database, name)
-
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        async with self.database.write() as connection:
-            yield connection
-            await asyncio.sleep(0.005)
-
-
-async def requests_per_second(shop: Shop, store: Any, callers: int = 400) -> float:
-    """Of one team's requests, held and settled; its callers wait for nothing else."""
-
-    async def call(ledger: Ledger) -> None:
-        for _ in range(2):
-            await ledger.settle(await ledger.hold(shop.request()), COMPLETED)
-
-    async with shop.ledger(store) as ledger:
-        began = time.perf_counter()
-        await asyncio.gather(*(call(ledger) for _ in range(callers)))
-        return 2 * callers / (time.perf_counter() - began)
 
 
 async def test_busy_gateways_hold_and_settle_side_by_side(shop, store_url):
