@@ -2,7 +2,7 @@
 
 Mistral's list prices: Pixtral Large $2.00 in and $6.00 out per million tokens, Pixtral 12B $0.15
 both ways. Any other model, the bundled untrained one too, is priced as Pixtral Large unless its
-config sets ``price``; ``/v1/models`` shows which price applies and why.
+config sets ``price``; ``/v1/models`` shows which price applies.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The open streams of a decoder replica, each an unbounded run of deltas coalesced when taken.
 
-An item costs a Serve stream about a millisecond of CPU here and as much at the gateway, whatever it
-carries. So a stream waits between items, the longer the more streams share the replica: beyond
+An item costs a Serve stream a millisecond or two of CPU (ops/bench/README.md), whatever it carries.
+So a stream waits between items, the longer the more streams share the replica: beyond
 ``ITEMS_PER_S`` in all, tokens travel together instead of queueing up behind each other. First
 tokens and endings never wait.
 """
@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from shards.request import Delta
 
-# Half of what two cores can pass on (ops/bench/README.md), so that the rest is left to answer with.
+# Half of what two cores passed on at most in that measurement: the rest is left to answer with.
 ITEMS_PER_S = 400
 # Nobody reads faster than this.
 LEAST_INTERVAL_S = 0.01
