@@ -30,10 +30,14 @@ APPLICATION = "pixtral"
 STOP_TIMEOUT_S = 4.0
 PULSE_TIMEOUT_S = 5.0
 
-# By measurement (ops/bench/README.md) nothing that speeds Serve up applies to handles that go by
-# reference, as ours must (serve_handles.py), so its defaults stay: user code has a loop of its own
-# and cannot hold up a health check. HAProxy stays off, as it listens on every interface.
-SERVE_SETTINGS = {"RAY_SERVE_LOG_TO_STDERR": "0"}
+# By measurement (ops/bench/README.md) one loop for all speeds nothing up, so user code keeps one of
+# its own and cannot hold up a health check. HAProxy stays off, as it listens on every interface.
+SERVE_SETTINGS = {
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    # What may come back by gRPC: the tokens of the longest text that a body can hold, which is
+    # refused with its count. Serve's 4 MiB would lose it without one.
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**30),
+}
 READ_AT_IMPORT = (
     "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN_PATH",

@@ -1,7 +1,9 @@
 """The only file that knows Ray Serve's transport rules.
 
-- Calls between tiers go by reference (``_by_reference=True``): over Serve's gRPC transport an
-  ObjectRef is pickled outside Ray's reference counting and stays pinned for the worker's life.
+- A call that carries an ObjectRef, there or back, goes by reference (``_by_reference=True``): over
+  Serve's gRPC transport the ref would be pickled outside Ray's reference counting and stay pinned
+  for the worker's life. One of text alone goes by gRPC, which costs half as much a call and a
+  third as much an item of a stream (ops/bench/README.md).
 - An array is put in the object store by the tier that made it, which therefore owns it; the
   message that names it keeps it alive. If the owner dies the array is lost, and the request is
   prepared again from its inputs.
@@ -24,6 +26,7 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
+import grpc
 import ray
 from ray.exceptions import (
     ActorDiedError,
@@ -64,6 +67,8 @@ _LOST = (
     ObjectLostError,
     WorkerCrashedError,
     GroupError,
+    # A gRPC stream whose other end died ends with this, where it is not an ActorUnavailableError.
+    grpc.RpcError,
 )
 
 
@@ -83,10 +88,10 @@ class ServeTiers:
     """The tiers behind the gateway, over deployment handles (see ``gateway/tiers.py``)."""
 
     def __init__(self, preprocess: Any, vision: Any, decoder: Any, metrics: GatewayMetrics) -> None:
-        self._preprocess = preprocess.options(_by_reference=True)
+        self._preprocess = _Transports(preprocess)
         self._vision = vision.options(_by_reference=True)
         self._decoder = decoder.options(_by_reference=True)
-        self._streaming_decoder = decoder.options(_by_reference=True, stream=True)
+        self._streaming_decoder = _Transports(decoder, stream=True)
         self._metrics = metrics
         # Requests that are being answered through here, and those of them that were aborted.
         self._open: set[str] = set()
@@ -160,7 +165,8 @@ class ServeTiers:
         return Readiness(not reasons, tuple(reasons))
 
     async def _prepare(self, request: PrepareRequest) -> Prompt:
-        prompt: Prompt = await self._preprocess.prepare.remote(request)
+        tier = self._preprocess.carrying(refs=bool(request.pictures))
+        prompt: Prompt = await tier.prepare.remote(request)
         return prompt
 
     async def _encode(self, request_id: str, prompt: Prompt) -> tuple[Features, ...]:
@@ -207,7 +213,8 @@ class ServeTiers:
         if request.request_id in self._aborted:
             yield never_begun(request)
             return
-        stream = self._streaming_decoder.generate.remote(Generate(request, features))
+        decoder = self._streaming_decoder.carrying(refs=bool(features))
+        stream = decoder.generate.remote(Generate(request, features))
         ended = False
         try:
             async for deltas in stream:
@@ -247,6 +254,17 @@ class ServeTiers:
             return await call()
         except Exception as error:
             _refuse(error)
+
+
+class _Transports:
+    """One deployment's handle, for calls with and without references."""
+
+    def __init__(self, handle: Any, **options: Any) -> None:
+        self._by_reference = handle.options(_by_reference=True, **options)
+        self._by_message = handle.options(_by_reference=False, **options)
+
+    def carrying(self, *, refs: bool) -> Any:
+        return self._by_reference if refs else self._by_message
 
 
 def _refuse(error: Exception) -> NoReturn:

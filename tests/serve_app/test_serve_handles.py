@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 from ray.exceptions import ActorDiedError, OwnerDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
@@ -32,6 +35,7 @@ PICTURE = Picture(Grid(1, 2), "abc")
 REQUEST = GenerationRequest("r", (1, 10, 10, 15), Sampling(seed=0, max_tokens=2), (PICTURE,))
 SOURCE = PrepareRequest("r", Conversation(()), (b"png",))
 DIED = ActorDiedError()
+CUT = AioRpcError(StatusCode.INTERNAL, Metadata(), Metadata(), "the stream was reset")
 
 
 def delta(token: int, finish: FinishReason | None = None) -> Delta:
@@ -61,10 +65,9 @@ class Handle:
     """
 
     def __init__(self, **methods: Callable[[Any], Any]) -> None:
-        self.options_seen: list[dict[str, Any]] = []
+        self.called_by_reference: list[bool] = []
         self.replicas: list[Callable[[str, Any], Any]] = []
-        for name, method in methods.items():
-            setattr(self, name, SimpleNamespace(remote=method))
+        self._methods = methods
 
     def broadcast(self, method: str, argument: Any) -> Any:
         async def results_async(timeout_s: float) -> list[Any]:
@@ -73,9 +76,17 @@ class Handle:
 
         return SimpleNamespace(results_async=results_async)
 
-    def options(self, **options: Any) -> Handle:
-        self.options_seen.append(options)
-        return self
+    def options(self, *, _by_reference: bool, **options: Any) -> Any:
+        def calling(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            def remote(argument: Any) -> Any:
+                self.called_by_reference.append(_by_reference)
+                return method(argument)
+
+            return remote
+
+        calls = {name: calling(method) for name, method in self._methods.items()}
+        methods = {name: SimpleNamespace(remote=remote) for name, remote in calls.items()}
+        return SimpleNamespace(**methods, broadcast=self.broadcast)
 
 
 class Stream:
@@ -154,11 +165,20 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve_handles, "RETRY_DELAY_S", 0.0)
 
 
-async def test_every_tier_is_called_by_reference():
-    tiers = Tiers([])
-    for handle in tiers.handles:
-        assert all(options["_by_reference"] for options in handle.options_seen)
-        assert handle.options_seen
+async def test_what_carries_references_is_called_by_reference():
+    tiers = Tiers([Stream((delta(1, FinishReason.LENGTH),))])
+    await tiers.answer()
+    assert [handle.called_by_reference for handle in tiers.handles] == [[True]] * 3
+
+
+async def test_text_alone_goes_by_message():
+    tiers = Tiers([Stream((delta(1, FinishReason.LENGTH),))])
+    request = replace(REQUEST, prompt=(1, 2), pictures=())
+    prompt = replace(
+        await tiers.tiers.prepare(PrepareRequest("r", Conversation(()), ())), patches=()
+    )
+    assert [d async for deltas in tiers.tiers.generate(request, prompt) for d in deltas]
+    assert [handle.called_by_reference for handle in tiers.handles] == [[False], [], [False]]
 
 
 async def test_features_reach_the_decoder_and_deltas_the_gateway():
@@ -173,8 +193,8 @@ async def test_features_reach_the_decoder_and_deltas_the_gateway():
 
 @pytest.mark.parametrize(
     "loss",
-    [DIED, OwnerDiedError("00", None, ""), as_task_error(GroupError("rank 1 died"))],
-    ids=["actor", "owner", "group"],
+    [DIED, OwnerDiedError("00", None, ""), as_task_error(GroupError("rank 1 died")), CUT],
+    ids=["actor", "owner", "group", "connection"],
 )
 async def test_a_loss_before_the_first_token_is_retried_with_pictures_prepared_again(loss):
     tiers = Tiers([Stream(loss), Stream((delta(1, FinishReason.LENGTH),))])

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from serve_app.accounting.database import Database, migrate
+from serve_app.accounting.ledger import Ledger
+from serve_app.accounting.reconcile import reconcile
 from tests.postgres import PostgresServer
+from tests.serve_app.accounting.shop import Shop
 
 _NUMBERS = count()
 
@@ -67,3 +70,19 @@ async def database(store_url: str) -> AsyncIterator[Database]:
     opened = Database.open(store_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def shop(database: Database) -> AsyncIterator[Shop]:
+    """Every test leaves accounts that prove themselves."""
+    shop = await Shop.open(database)
+    yield shop
+    async with database.read() as connection:
+        found = await reconcile(connection)
+    assert [item for item in found.differences if item.what != "journal"] == []
+
+
+@pytest.fixture
+async def ledger(shop: Shop) -> AsyncIterator[Ledger]:
+    async with shop.ledger() as ledger:
+        yield ledger

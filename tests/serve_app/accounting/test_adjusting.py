@@ -9,23 +9,13 @@ import pytest
 from serve_app.accounting.accounts import Balance
 from serve_app.accounting.adjusting import adjust
 from serve_app.accounting.hold import Outcome, Settlement
-from serve_app.accounting.reconcile import reconcile
 from serve_app.accounting.schema import WASTE_ACCOUNT, adjustments, audit_log, lines, usage_days
 from serve_app.accounting.settling import Waste, book_waste
 from serve_app.errors import Conflict, InvalidRequest, NotFound
-from tests.serve_app.accounting.shop import MONTH, NOON_US, Shop, charge
+from tests.serve_app.accounting.shop import MONTH, NOON_US, charge
 
 OUTPUT = 7
 LINE = OUTPUT * 6_000
-
-
-@pytest.fixture
-async def shop(database):
-    shop = await Shop.open(database)
-    yield shop
-    async with database.read() as connection:
-        found = await reconcile(connection)
-    assert [item for item in found.differences if item.what != "journal"] == []
 
 
 @pytest.fixture

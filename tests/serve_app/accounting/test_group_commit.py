@@ -17,14 +17,9 @@ from serve_app.accounting.hold import Hold, Outcome, Settlement
 from serve_app.accounting.reconcile import reconcile
 from serve_app.accounting.writer import MAX_BATCH, Writer
 from serve_app.errors import BudgetExhausted, LedgerError, LedgerUnavailable
-from tests.serve_app.accounting.shop import AMOUNT, Shop, charge
+from tests.serve_app.accounting.shop import AMOUNT, charge
 
 COMPLETED = Settlement(Outcome.COMPLETED, (charge(text=100, image=20, output=10),))
-
-
-@pytest.fixture
-async def shop(database):
-    return await Shop.open(database)
 
 
 async def test_of_200_concurrent_holds_of_three_gateways_exactly_those_that_fit_succeed(

@@ -8,7 +8,6 @@ import pytest
 
 from serve_app.accounting.accounts import Balance
 from serve_app.accounting.hold import HoldState, Outcome, Settlement
-from serve_app.accounting.reconcile import reconcile
 from serve_app.accounting.schema import (
     REVENUE_ACCOUNT,
     WASTE_ACCOUNT,
@@ -25,7 +24,7 @@ from serve_app.errors import (
     RateLimited,
     Unauthorized,
 )
-from tests.serve_app.accounting.shop import AMOUNT, DAY, MONTH, NOON_US, Shop, charge
+from tests.serve_app.accounting.shop import AMOUNT, DAY, MONTH, NOON_US, charge
 
 COMPLETED = Settlement(
     Outcome.COMPLETED,
@@ -34,22 +33,6 @@ COMPLETED = Settlement(
 # 60 x 2000 + 40 x 200 + 20 x 2000 + 15 x 6000
 CHARGED = 258_000
 REFUSED = Settlement(Outcome.REFUSED)
-
-
-@pytest.fixture
-async def shop(database):
-    shop = await Shop.open(database)
-    yield shop
-    # Every test leaves accounts that prove themselves.
-    async with database.read() as connection:
-        found = await reconcile(connection)
-    assert [item for item in found.differences if item.what != "journal"] == []
-
-
-@pytest.fixture
-async def ledger(shop):
-    async with shop.ledger() as ledger:
-        yield ledger
 
 
 # Holding

@@ -16,7 +16,6 @@ from sqlalchemy.engine import make_url
 from serve_app.accounting.accounts import Balance
 from serve_app.accounting.database import Database
 from serve_app.accounting.hold import Hold, Outcome, Settlement
-from serve_app.accounting.reconcile import reconcile
 from serve_app.accounting.schema import holds, lines, usage_days
 from serve_app.accounting.settling import Closing, close_holds
 from serve_app.errors import BudgetExhausted, LedgerError, LedgerUnavailable
@@ -24,21 +23,6 @@ from tests.serve_app.accounting.shop import AMOUNT, Shop, charge
 
 COMPLETED = Settlement(Outcome.COMPLETED, (charge(text=100, image=20, output=10),))
 CHARGED = 300_000
-
-
-@pytest.fixture
-async def shop(database):
-    shop = await Shop.open(database)
-    yield shop
-    async with database.read() as connection:
-        found = await reconcile(connection)
-    assert [item for item in found.differences if item.what != "journal"] == []
-
-
-@pytest.fixture
-async def ledger(shop):
-    async with shop.ledger() as ledger:
-        yield ledger
 
 
 async def test_no_budget_is_overrun_by_checking_first_and_incrementing_later(shop, ledger):

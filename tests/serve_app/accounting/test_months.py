@@ -22,17 +22,6 @@ WASTED = 6_000
 TO_MAY_S = 60 * 86_400
 
 
-@pytest.fixture
-async def shop(database):
-    return await Shop.open(database)
-
-
-@pytest.fixture
-async def ledger(shop):
-    async with shop.ledger() as ledger:
-        yield ledger
-
-
 async def audit_all(shop) -> None:
     async with shop.database.write() as connection:
         await connection.execute(update(holds).values(audited_us=shop.now_us))
