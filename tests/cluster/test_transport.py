@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
+from urllib.error import HTTPError
 
 import psutil
 import pytest
@@ -75,4 +78,17 @@ def test_replica_metrics_are_on_rays_endpoint(system: System) -> None:
         "ray_pixtral_preprocess_duration_seconds_count",
     ):
         assert wait_until(lambda name=name: bool(system.metrics(name)), 60), name  # type: ignore[misc]
-    assert max(system.metrics("ray_pixtral_decoder_generated_tokens")) >= 2
+    # What was exported first may be from before the answer.
+    assert wait_until(lambda: max(system.metrics("ray_pixtral_decoder_generated_tokens")) >= 2, 60)
+
+
+def test_a_text_whose_tokens_exceed_a_grpc_message_is_refused_with_their_count(
+    system: System,
+) -> None:
+    words = 1_500_000  # 3 bytes a token: beyond gRPC's usual 4 MiB
+    with pytest.raises(HTTPError) as refused:
+        system.chat("word " * words, max_tokens=1)
+    error = json.load(refused.value)["error"]
+    assert (refused.value.code, error["code"]) == (400, "context_length_exceeded")
+    (tokens,) = re.findall(r"\d{7}", error["message"])
+    assert int(tokens) >= words
