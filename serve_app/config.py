@@ -194,7 +194,8 @@ class Accounting(_Frozen):
             (any number). A password belongs into ``database_password_file``.
         pepper_file: 32 random bytes or more, the secret without which stored key digests and
             stored answers are worthless. Kept apart from the database.
-        batch_window_ms: how long a transaction waits for company; 0 takes what waits already.
+        batch_window_ms: how long after a transaction the next one begins at the earliest; what
+            comes meanwhile shares it.
         hold_lease_s: a gateway silent for this long is dead, and its requests are settled for it.
         hold_timeout_s: how long a request waits for a database that does not answer.
         audit_patience_s: how long a charge waits for the engine's count of it, which lies with a
@@ -211,7 +212,7 @@ class Accounting(_Frozen):
     database_url: str = ""
     database_password_file: Path | None = None
     pepper_file: Path | None = None
-    batch_window_ms: float = Field(0.0, ge=0, le=5)
+    batch_window_ms: float = Field(5.0, ge=0, le=5)
     hold_lease_s: float = Field(60.0, ge=2)
     hold_timeout_s: float = Field(10.0, gt=0)
     sweep_interval_s: float = Field(1.0, gt=0)

@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from operator import itemgetter
 
-from sqlalchemy import Executable, RowMapping, bindparam, select, update
+from sqlalchemy import RowMapping, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from serve_app.accounting.database import lock_rows, padded
 from serve_app.accounting.hold import Payer, Scope
 from serve_app.accounting.rates import Bucket
 from serve_app.accounting.schema import accounts, balances
-from serve_app.accounting.upsert import insert_on
+from serve_app.accounting.writes import Mode, Write, Writes
 
 RATES = ("requests", "input_tokens", "output_tokens")
 
@@ -90,61 +90,29 @@ class Accounts:
         if nano_usd:
             self._platform[account_id, month] += nano_usd
 
-    async def save(self, connection: AsyncConnection) -> None:
+    def save(self, writes: Writes) -> None:
         """Write back what has changed, once."""
-        changed = [
-            columns
-            for id, account in self._locked.items()
-            if (columns := _columns(account)) != self._unchanged[id]
-        ]
-        if changed:
-            await connection.execute(_SAVE, changed)
-        await _save_balances(connection, self._balances)
-        await _add_to_balances(connection, self._platform)
-
-
-async def _save_balances(
-    connection: AsyncConnection, found: dict[tuple[int, str], Balance]
-) -> None:
-    if not found:
-        return
-    rows = [
-        {
-            "account_id": id,
-            "month": month,
-            "posted_nano_usd": balance.posted,
-            "held_nano_usd": balance.held,
-        }
-        for (id, month), balance in sorted(found.items(), key=lambda item: item[0])
-    ]
-    await connection.execute(_replace_balances(connection.dialect.name), rows)
-
-
-async def _add_to_balances(connection: AsyncConnection, amounts: Counter[tuple[int, str]]) -> None:
-    if not amounts:
-        return
-    rows = [
-        {"account_id": id, "month": month, "posted_nano_usd": nano_usd}
-        for (id, month), nano_usd in sorted(amounts.items())
-    ]
-    await connection.execute(_grow_balances(connection.dialect.name), rows)
-
-
-# Statements are built once: SQLAlchemy then finds them compiled.
-
-
-@cache
-def _replace_balances(dialect: str) -> Executable:
-    upsert = insert_on(dialect, balances)
-    replaced = {name: upsert.excluded[name] for name in ("posted_nano_usd", "held_nano_usd")}
-    return upsert.on_conflict_do_update(index_elements=_BALANCE_KEY, set_=replaced)
-
-
-@cache
-def _grow_balances(dialect: str) -> Executable:
-    upsert = insert_on(dialect, balances)
-    grown = {"posted_nano_usd": balances.c.posted_nano_usd + upsert.excluded.posted_nano_usd}
-    return upsert.on_conflict_do_update(index_elements=_BALANCE_KEY, set_=grown)
+        columns = (_columns(account) for account in self._locked.values())
+        writes.add(_SAVE, (row for row in columns if row != self._unchanged[row["id"]]))
+        writes.add(
+            _REPLACE_BALANCES,
+            (
+                {
+                    "account_id": id,
+                    "month": month,
+                    "posted_nano_usd": balance.posted,
+                    "held_nano_usd": balance.held,
+                }
+                for (id, month), balance in sorted(self._balances.items(), key=itemgetter(0))
+            ),
+        )
+        writes.add(
+            _GROW_BALANCES,
+            (
+                {"account_id": id, "month": month, "posted_nano_usd": nano_usd}
+                for (id, month), nano_usd in sorted(self._platform.items())
+            ),
+        )
 
 
 def _account(row: RowMapping) -> Account:
@@ -167,7 +135,7 @@ def _account(row: RowMapping) -> Account:
 
 def _columns(account: Account) -> dict[str, int]:
     """What a transaction may change of an account, as ``_SAVE`` takes it."""
-    values = {"account": account.id, "concurrent": account.concurrent}
+    values = {"id": account.id, "concurrent": account.concurrent}
     for rate in RATES:
         bucket: Bucket = getattr(account, rate)
         values |= {f"{rate}_used": bucket.used, f"{rate}_at": bucket.at_us}
@@ -184,15 +152,13 @@ _BALANCES = select(balances).where(
     balances.c.account_id.in_(bindparam("ids", expanding=True)),
     balances.c.month.in_(bindparam("months", expanding=True)),
 )
-_SAVE = (
-    update(accounts)
-    .where(accounts.c.id == bindparam("account"))
-    .values(
-        concurrent=bindparam("concurrent"),
-        **{
-            f"{rate}_{part}": bindparam(f"{rate}_{part}")
-            for rate in RATES
-            for part in ("used", "at")
-        },
-    )
+_SAVE = Write(
+    Mode.UPDATE,
+    accounts,
+    ("id",),
+    ("concurrent", *(f"{rate}_{part}" for rate in RATES for part in ("used", "at"))),
 )
+_REPLACE_BALANCES = Write(
+    Mode.REPLACE, balances, _BALANCE_KEY, ("posted_nano_usd", "held_nano_usd")
+)
+_GROW_BALANCES = Write(Mode.ADD, balances, _BALANCE_KEY, ("posted_nano_usd",))

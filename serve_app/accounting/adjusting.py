@@ -22,6 +22,7 @@ from serve_app.accounting.hold import Payer
 from serve_app.accounting.money import format_usd
 from serve_app.accounting.schema import WASTE_ACCOUNT, adjustments, holds, lines
 from serve_app.accounting.sums import total
+from serve_app.accounting.writes import Writes
 from serve_app.errors import Conflict, InvalidRequest, NotFound
 
 _MAX_REASON = 500
@@ -92,7 +93,9 @@ async def adjust(
         for account_id in payer.account_ids:
             accounts.balance(account_id, month).posted -= amount
         accounts.post_to_platform(WASTE_ACCOUNT, month, amount)
-        await accounts.save(connection)
+        writes = Writes()
+        accounts.save(writes)
+        await writes.send(connection)
         detail = {"nano_usd": str(amount), "reason": reason, "request_id": line["request_id"]}
         subject = f"line {line_id}"
         await record(

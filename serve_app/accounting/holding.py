@@ -21,6 +21,7 @@ from serve_app.accounting.hold import Allowance, Hold, HoldRequest, HoldState
 from serve_app.accounting.money import format_usd
 from serve_app.accounting.rates import tightest
 from serve_app.accounting.schema import holds
+from serve_app.accounting.writes import Mode, Write, Writes
 from serve_app.errors import (
     ApiError,
     BudgetExhausted,
@@ -38,8 +39,8 @@ _RATES = {
 }
 
 
-async def open_holds(
-    connection: AsyncConnection,
+def open_holds(
+    writes: Writes,
     accounts: Accounts,
     requests: Sequence[HoldRequest],
     *,
@@ -53,9 +54,8 @@ async def open_holds(
     RateLimited.
     """
     decided = {request.request_id: decide(accounts, request, now_us) for request in requests}
-    rows = [_row(made, owner, lease_us) for made in decided.values() if isinstance(made, Hold)]
-    if rows:
-        await connection.execute(holds.insert(), rows)
+    made = (hold for hold in decided.values() if isinstance(hold, Hold))
+    writes.add(_OPEN, (_row(hold, owner, lease_us) for hold in made))
     return decided
 
 
@@ -215,4 +215,27 @@ def _found(request: HoldRequest, row: RowMapping) -> Hold | ApiError:
 _OWN = select(holds).where(
     holds.c.request_id.in_(bindparam("ids", expanding=True)),
     holds.c.owner == bindparam("owner"),
+)
+_OPEN = Write(
+    Mode.INSERT,
+    holds,
+    ("request_id",),
+    (
+        "key_id",
+        "team_id",
+        "organisation_id",
+        "model",
+        "price_version",
+        "month",
+        "day",
+        "amount_nano_usd",
+        "text_tokens",
+        "image_tokens",
+        "max_output_tokens",
+        "pictures",
+        "state",
+        "owner",
+        "created_us",
+        "lease_until_us",
+    ),
 )

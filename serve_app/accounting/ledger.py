@@ -28,6 +28,7 @@ from serve_app.accounting.posting import terms_of
 from serve_app.accounting.schema import holds
 from serve_app.accounting.settling import Closing, check, claim, close_claimed
 from serve_app.accounting.writer import Job, Writer
+from serve_app.accounting.writes import Writes
 from serve_app.config import Accounting
 from serve_app.errors import ApiError, LedgerError, LedgerUnavailable
 
@@ -171,17 +172,19 @@ class Ledger:
                 (id for payer in payers for id in payer.account_ids),
                 {month_of(now), *(terms.month for terms in held.values())},
             )
-            await close_claimed(connection, accounts, held, closings, now)
+            writes = Writes()
+            close_claimed(writes, accounts, held, closings, now)
             decided = await find_own(connection, in_doubt, self._owner)
-            decided |= await open_holds(
-                connection,
+            decided |= open_holds(
+                writes,
                 accounts,
                 [request for request in requests if request.request_id not in decided],
                 owner=self._owner,
                 now_us=now,
                 lease_us=self._lease_us,
             )
-            await accounts.save(connection)
+            accounts.save(writes)
+            await writes.send(connection)
             await _extend_leases(connection, _all_of(Renewal, jobs), now + self._lease_us)
         return [
             decided[job.work.request_id] if isinstance(job.work, HoldRequest) else None

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from sqlalchemy import Executable, RowMapping, bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import RowMapping, bindparam, select
 
 from serve_app.accounting.calendar import day_of, month_of
 from serve_app.accounting.hold import Charge, Hold, Payer
 from serve_app.accounting.prices import PriceSheet
 from serve_app.accounting.schema import REVENUE_ACCOUNT, holds, lines, price_versions, usage_days
-from serve_app.accounting.upsert import insert_on
+from serve_app.accounting.writes import Mode, Write, Writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +67,8 @@ def terms_of_row(row: RowMapping) -> Terms:
     )
 
 
-async def write_lines(
-    connection: AsyncConnection,
+def write_lines(
+    writes: Writes,
     charged: Iterable[tuple[Terms, int, Charge]],
     now_us: int,
     closed_months: Iterable[str] = (),
@@ -80,9 +78,8 @@ async def write_lines(
     for row in rows:
         if row["month"] in closed_months:
             row |= {"month": month_of(now_us), "day": day_of(now_us)}
-    if rows:
-        await connection.execute(lines.insert(), rows)
-        await _roll_up(connection, rows)
+    writes.add(_LINES, rows)
+    writes.add(_USAGE, _rolled_up(rows))
     return rows
 
 
@@ -107,20 +104,16 @@ def _lines(terms: Terms, account_id: int, charge: Charge, now_us: int) -> Iterat
             }
 
 
-async def _roll_up(connection: AsyncConnection, rows: Iterable[dict[str, Any]]) -> None:
+def _rolled_up(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     tokens: Counter[tuple[Any, ...]] = Counter()
     nano_usd: Counter[tuple[Any, ...]] = Counter()
     for row in rows:
         key = tuple(row[name] for name in _USAGE_KEY)
         tokens[key] += row["tokens"]
         nano_usd[key] += row["nano_usd"]
-    await connection.execute(
-        _grow_usage(connection.dialect.name),
-        [
-            {**dict(zip(_USAGE_KEY, key, strict=True)), "tokens": count, "nano_usd": nano_usd[key]}
-            for key, count in sorted(tokens.items())
-        ],
-    )
+    for key, count in sorted(tokens.items()):
+        named = dict(zip(_USAGE_KEY, key, strict=True))
+        yield {**named, "tokens": count, "nano_usd": nano_usd[key]}
 
 
 _USAGE_KEY = ("day", "account_id", "key_id", "model", "kind")
@@ -132,9 +125,20 @@ SELECT_TERMS = (
     .where(holds.c.request_id.in_(bindparam("ids", expanding=True)))
 )
 
-
-@cache
-def _grow_usage(dialect: str) -> Executable:
-    upsert = insert_on(dialect, usage_days)
-    grown = {name: usage_days.c[name] + upsert.excluded[name] for name in ("tokens", "nano_usd")}
-    return upsert.on_conflict_do_update(index_elements=_USAGE_KEY, set_=grown)
+_LINES = Write(
+    Mode.INSERT,
+    lines,
+    ("request_id", "attempt", "choice", "account_id", "kind"),
+    (
+        "counter_account_id",
+        "key_id",
+        "model",
+        "price_version",
+        "tokens",
+        "nano_usd",
+        "month",
+        "day",
+        "posted_us",
+    ),
+)
+_USAGE = Write(Mode.ADD, usage_days, _USAGE_KEY, ("tokens", "nano_usd"))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from serve_app.accounting.accounts import Account, Accounts
@@ -27,7 +27,7 @@ from serve_app.accounting.schema import (
     months,
 )
 from serve_app.accounting.tokens import Tokens
-from serve_app.accounting.upsert import insert
+from serve_app.accounting.writes import Mode, Write, Writes
 from serve_app.errors import LedgerError
 
 
@@ -63,8 +63,10 @@ async def close_holds(
         (id for terms in held.values() for id in terms.payer.account_ids),
         (terms.month for terms in held.values()),
     )
-    await close_claimed(connection, accounts, held, closings, now_us)
-    await accounts.save(connection)
+    writes = Writes()
+    close_claimed(writes, accounts, held, closings, now_us)
+    accounts.save(writes)
+    await writes.send(connection)
     return tuple(held)
 
 
@@ -77,8 +79,8 @@ async def claim(connection: AsyncConnection, request_ids: Iterable[str]) -> dict
     return {row["request_id"]: terms_of_row(row) for row in rows}
 
 
-async def close_claimed(
-    connection: AsyncConnection,
+def close_claimed(
+    writes: Writes,
     accounts: Accounts,
     held: dict[str, Terms],
     closings: Iterable[Closing],
@@ -91,22 +93,15 @@ async def close_claimed(
     if not pairs:
         return
     spent = [check(terms, settlement) for terms, settlement in pairs]
-    await connection.execute(
-        _CLOSE, [_closed(terms, settlement, now_us) for terms, settlement in pairs]
-    )
+    writes.add(_CLOSE, (_closed(terms, settlement, now_us) for terms, settlement in pairs))
     charged = [
         (terms, terms.payer.team_id, charge)
         for terms, settlement in pairs
         for charge in settlement.charges
     ]
-    await write_lines(connection, charged, now_us)
-    crossed = [
-        alert
-        for (terms, _), tokens in zip(pairs, spent, strict=True)
-        for alert in _release(accounts, terms, tokens, now_us)
-    ]
-    if crossed:
-        await connection.execute(insert(connection, alerts).on_conflict_do_nothing(), crossed)
+    write_lines(writes, charged, now_us)
+    for (terms, _), tokens in zip(pairs, spent, strict=True):
+        writes.add(_CROSSED, _release(accounts, terms, tokens, now_us))
 
 
 async def book_waste(connection: AsyncConnection, wastes: Sequence[Waste], now_us: int) -> None:
@@ -123,10 +118,12 @@ async def book_waste(connection: AsyncConnection, wastes: Sequence[Waste], now_u
     closed = set(await connection.scalars(select(months.c.month)))
     charged = [(found[waste.request_id], WASTE_ACCOUNT, waste.charge) for waste in wastes]
     accounts = Accounts({}, {})
-    for row in await write_lines(connection, charged, now_us, closed):
+    writes = Writes()
+    for row in write_lines(writes, charged, now_us, closed):
         for account_id in (WASTE_ACCOUNT, REVENUE_ACCOUNT):
             accounts.post_to_platform(account_id, row["month"], row["nano_usd"])
-    await accounts.save(connection)
+    accounts.save(writes)
+    await writes.send(connection)
 
 
 def check(terms: Terms, settlement: Settlement) -> Tokens:
@@ -200,7 +197,7 @@ def _crossed(
 def _closed(terms: Terms, settlement: Settlement, now_us: int) -> dict[str, Any]:
     refused = settlement.outcome is Outcome.REFUSED
     return {
-        "id": terms.request_id,
+        "request_id": terms.request_id,
         "state": HoldState.VOIDED if refused else HoldState.SETTLED,
         "outcome": settlement.outcome,
         "closed_us": now_us,
@@ -210,10 +207,10 @@ def _closed(terms: Terms, settlement: Settlement, now_us: int) -> dict[str, Any]
 _CLAIM = lock_rows(
     SELECT_TERMS.where(holds.c.state == HoldState.HELD).order_by(holds.c.request_id), of=holds
 )
-_CLOSE = (
-    update(holds)
-    .where(holds.c.request_id == bindparam("id"))
-    .values(
-        state=bindparam("state"), outcome=bindparam("outcome"), closed_us=bindparam("closed_us")
-    )
+_CLOSE = Write(Mode.UPDATE, holds, ("request_id",), ("state", "outcome", "closed_us"))
+_CROSSED = Write(
+    Mode.IGNORE,
+    alerts,
+    ("account_id", "month", "percent"),
+    ("posted_nano_usd", "budget_nano_usd", "created_us", "next_attempt_us"),
 )

@@ -1,7 +1,9 @@
 """Group commit: one task writes what many callers wait for, in one transaction at a time.
 
 While a transaction commits, the next batch gathers; so a slow disk makes batches larger, not
-callers slower by their number. Knows nothing of what it writes.
+callers slower by their number. A fast one would make many small ones, each of which costs the same:
+so the next begins a moment (``window_s``) after the last has ended. Who comes alone never waits.
+Knows nothing of what it writes.
 
 A batch that the store cannot take (``LedgerUnavailable``) is tried again until it can; what is
 wrong with one job fails that job alone. The task runs in a context of its own, so that nothing of
@@ -57,6 +59,7 @@ class Writer(Generic[Work]):
         self._window_s = window_s
         self._queue: asyncio.Queue[Job[Work]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
+        self._due = 0.0
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="ledger-writer", context=Context())
@@ -93,6 +96,7 @@ class Writer(Generic[Work]):
             while True:
                 jobs = await self._gather(jobs)
                 left = await self._write(jobs)
+                self._due = asyncio.get_running_loop().time() + self._window_s
                 for _ in range(len(jobs) - len(left)):
                     self._queue.task_done()
                 jobs = left
@@ -106,8 +110,7 @@ class Writer(Generic[Work]):
         """What an outage has left and what waits; one at least."""
         if not jobs:
             jobs = [await self._queue.get()]
-            if self._window_s:
-                await asyncio.sleep(self._window_s)
+            await asyncio.sleep(self._due - asyncio.get_running_loop().time())
         while len(jobs) < MAX_BATCH and not self._queue.empty():
             jobs.append(self._queue.get_nowait())
         return jobs
