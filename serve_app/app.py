@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
 
-from serve_app.config import Autoscaling, Config, ConfigError, value_bytes
+from serve_app.config import Autoscaling, Config, ConfigError, load_config, value_bytes
 from serve_app.decoder.group import DecoderGroup
 from serve_app.gateway.ingress import Gateway
 from serve_app.preprocess.tier import Preprocess
@@ -19,6 +20,8 @@ from shards.tokenizer import Tokenizer
 
 # How often replicas report their load: the floor of every upscale and downscale delay.
 METRICS_INTERVAL_S = 1.0
+# A mark more than an amount: a node offers 1 of its tiers, and CPUs and GPUs say how many fit.
+TIER_SHARE = 0.001
 # Answers are ended, what is not complete is stopped, and what waits is written to the ledger.
 GATEWAY_SHUTDOWN_S = 30.0
 
@@ -42,7 +45,7 @@ def build(config: Config) -> Application:
         Preprocess,
         config.preprocess.autoscaling,
         max_ongoing_requests=config.preprocess.max_ongoing_requests,
-        ray_actor_options={"num_cpus": config.preprocess.num_cpus},
+        ray_actor_options={"num_cpus": config.preprocess.num_cpus, **_at(config, "preprocess")},
     ).bind(config)
     vision = _tier(
         Vision,
@@ -52,14 +55,15 @@ def build(config: Config) -> Application:
             "num_cpus": config.vision.num_cpus,
             "num_gpus": config.vision.num_gpus,
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(config.vision.threads)}},
+            **_at(config, "vision"),
         },
     ).bind(config)
     decoder = _tier(
         DecoderGroup,
         config.decoder.autoscaling,
         max_ongoing_requests=config.decoder.max_batch_sequences + config.decoder.max_waiting,
-        ray_actor_options={"num_cpus": 0.5},
-        placement_group_bundles=[{"CPU": 0.5}, *_rank_bundles(config)],
+        ray_actor_options={"num_cpus": 0.5, **_at(config, "decoder")},
+        placement_group_bundles=[_replica_bundle(config), *_rank_bundles(config)],
         placement_group_strategy="STRICT_PACK",
         health_check_period_s=2,
         health_check_timeout_s=30,
@@ -69,8 +73,22 @@ def build(config: Config) -> Application:
         config.gateway.autoscaling,
         max_ongoing_requests=config.gateway.max_ongoing_requests,
         graceful_shutdown_timeout_s=GATEWAY_SHUTDOWN_S,
-        ray_actor_options={"num_cpus": 0.5},
+        ray_actor_options={"num_cpus": 0.5, **_at(config, "gateway")},
     ).bind(config, max_context_tokens, preprocess, vision, decoder)
+
+
+def application(args: dict[str, str]) -> Application:
+    """What Serve's own config file names as ``serve_app.app:application``.
+
+    Args:
+        args: ``config_file`` is a path that every node has.
+
+    Raises:
+        ConfigError, ModelConfigError, PlanError: as ``build``; no ``config_file`` is given.
+    """
+    if set(args) != {"config_file"}:
+        raise ConfigError(f"application takes config_file and nothing else, not {sorted(args)}")
+    return build(load_config(Path(args["config_file"])))
 
 
 def context_tokens(config: Config, model: ModelConfig) -> int:
@@ -102,6 +120,15 @@ def _tier(kind: type, scaling: Autoscaling, **options: Any) -> Any:
         ),
         **options,
     )
+
+
+def _at(config: Config, tier: str) -> dict[str, dict[str, float]]:
+    """Keep a tier to its own nodes, or what asks for little would take the decoder's place."""
+    return {"resources": {f"pixtral_{tier}": TIER_SHARE}} if config.ray.tier_resources else {}
+
+
+def _replica_bundle(config: Config) -> dict[str, float]:
+    return {"CPU": 0.5, **_at(config, "decoder").get("resources", {})}
 
 
 def _rank_bundles(config: Config) -> list[dict[str, float]]:

@@ -244,9 +244,14 @@ class Accounting(_Frozen):
 
 
 class Ray(_Frozen):
-    """``num_cpus`` is what tiers book, not cores: a laptop runs all tiers on two."""
+    """``num_cpus`` is what tiers book, not cores: a laptop runs all tiers on two.
+
+    ``tier_resources``: each tier runs only on nodes that offer ``pixtral_<tier>``, as those of
+    ``pixtral deploy render`` do; off where one node runs everything.
+    """
 
     num_cpus: int = Field(12, ge=1)
+    tier_resources: bool = False
     object_store_bytes: int = Field(512 * 2**20, ge=80 * 2**20)
     dashboard_port: int = Field(8265, ge=1, le=65535)
     gcs_port: int = Field(6379, ge=1, le=65535)
