@@ -11,7 +11,6 @@ from ops.dashboards.alerts import alerts
 from ops.dashboards.recording import recordings
 
 HEADER = "# Generated: change ops/dashboards/ and run `python -m ops.dashboards`.\n"
-RUNBOOKS = "ops/runbooks"
 
 
 def recording_file() -> str:
@@ -19,7 +18,7 @@ def recording_file() -> str:
     return _written({"groups": [{"name": "pixtral-recording", "interval": "30s", "rules": rules}]})
 
 
-def alerts_file(runbooks: str = RUNBOOKS) -> str:
+def alerts_file(runbooks: str) -> str:
     """``runbooks``: what the links to runbooks begin with, for example an address."""
     rules = [_rule(alert, runbooks) for alert in alerts()]
     return _written({"groups": [{"name": "pixtral-alerts", "interval": "30s", "rules": rules}]})
