@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -35,6 +34,7 @@ from ray.exceptions import (
 )
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from serve_app.answer_pace import AnswerPace
 from serve_app.errors import ApiError, GenerationFailed, Overloaded, api_error
 from serve_app.gateway.tiers import Readiness
 from serve_app.messages import (
@@ -99,21 +99,15 @@ class ServeTiers:
     async def generate(
         self, request: GenerationRequest, prompt: Prompt
     ) -> AsyncGenerator[tuple[Delta, ...], None]:
-        accepted = time.perf_counter()
-        answered = False
+        pace = AnswerPace(self._metrics)
         self._open.add(request.request_id)
         try:
             async with aclosing(self._attempts(request, prompt)) as stream:
                 async for deltas in stream:
-                    if not answered:
-                        answered = True
-                        self._metrics.time_to_first_token.observe(time.perf_counter() - accepted)
-                        self._metrics.prompt_tokens.inc(deltas[0].prompt_tokens)
-                    self._metrics.completion_tokens.inc(
-                        sum(len(delta.token_ids) for delta in deltas)
-                    )
+                    pace.delivered(deltas)
                     yield deltas
         finally:
+            pace.ended()
             self._open.discard(request.request_id)
             self._aborted.discard(request.request_id)
 

@@ -249,9 +249,6 @@ class GatewayMetrics:
             _SECONDS,
             tags,
         )
-        self.in_flight = level(
-            "pixtral_requests_in_flight", "Chat requests accepted and not settled", tags
-        )
 
 
 class AccountsMetrics:
@@ -275,7 +272,7 @@ class AccountsMetrics:
             "pixtral_ledger_hold_seconds", "Wait of one request for its hold", _SECONDS
         )
         self.sweeps = counter("pixtral_sweeps_total", "Rounds of the sweeper")
-        self.swept_at = gauge(
+        self.swept_at = level(
             "pixtral_last_sweep_timestamp_seconds", "Unix time of this gateway's last round"
         )
         self.audited = counter("pixtral_audited_holds_total", "Compared with the engine's count")
@@ -299,11 +296,10 @@ class AccountsMetrics:
         )
 
 
-def show_build(labels: Mapping[str, str]) -> None:
-    """``pixtral_build_info``, always 1: what runs, in its labels."""
-    gauge("pixtral_build_info", "What runs, in the labels; always 1", {**_BUILD, **labels}).set(1)
+class BuildMetrics:
+    """What runs, in the labels of one series; alive as long as this is."""
 
-
-_BUILD = dict.fromkeys(
-    ("version", "model", "device", "dtype", "tensor_parallel", "simulated", "database"), ""
-)
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        """``labels``: version, model, device, dtype, tensor_parallel, simulated, database."""
+        self.info = gauge("pixtral_build_info", "What runs, in the labels; always 1", labels)
+        self.info.set(1)

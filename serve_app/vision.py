@@ -11,7 +11,7 @@ import numpy as np
 
 from serve_app.config import Config
 from serve_app.messages import EncodeRequest, Features, Patches
-from serve_app.picture_batch import PictureBatcher
+from serve_app.picture_batch import PictureBatcher, PictureQueue
 from serve_app.serve_handles import put_array
 from serve_app.telemetry import VisionMetrics
 from shards.grid import Grid
@@ -35,8 +35,8 @@ class Vision:
             device=torch.device("cuda:0" if vision.device == "cuda" else "cpu"),
             dtype=vision.dtype,
         )
-        self._batcher = PictureBatcher(self._encode, vision.max_batch_patches)
         self._metrics = VisionMetrics()
+        self._batcher = PictureBatcher(self._encode, vision.max_batch_patches, self._watch)
 
     async def encode(self, request: EncodeRequest) -> tuple[Features, ...]:
         """Features of each picture, in order.
@@ -49,6 +49,12 @@ class Vision:
     async def _one(self, patches: Patches) -> Features:
         features = await self._batcher.submit(await patches.ref, patches.picture.grid)
         return Features(patches.picture, put_array(features))
+
+    def _watch(self, queue: PictureQueue, waited_s: float | None) -> None:
+        self._metrics.waiting.set(queue.pictures)
+        self._metrics.waiting_patches.set(queue.patches)
+        if waited_s is not None:
+            self._metrics.queue_seconds.observe(waited_s)
 
     def _encode(self, patches: Sequence[Any], grids: Sequence[Grid]) -> list[np.ndarray]:
         started = time.perf_counter()

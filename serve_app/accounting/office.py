@@ -26,6 +26,7 @@ from serve_app.accounting.database import Database, migrate, require_current
 from serve_app.accounting.directory import Directory
 from serve_app.accounting.keys import ensure_pepper, read_pepper
 from serve_app.accounting.ledger import Ledger
+from serve_app.accounting.meter import Meter
 from serve_app.accounting.price_book import PriceBook
 from serve_app.accounting.replays import Replays
 from serve_app.accounting.roles import Role
@@ -84,13 +85,20 @@ class Office:
     Args:
         engines: the tiers, whose journals the sweeper reads.
         owner: tells gateway processes apart; never used twice.
+        meter: told what the ledger and the sweeper do.
 
     Raises:
         ConfigError: a setting is missing or unfit; entering: the schema is not this version's.
     """
 
     def __init__(
-        self, config: Config, engines: Engines, *, owner: str, clock: Clock = now_us
+        self,
+        config: Config,
+        engines: Engines,
+        *,
+        owner: str,
+        clock: Clock = now_us,
+        meter: Meter | None = None,
     ) -> None:
         settings = config.accounting
         pepper = read_pepper(_pepper_file(settings))
@@ -99,7 +107,7 @@ class Office:
             self.database, pepper, alert_hosts=settings.alert_hosts, clock=clock
         )
         self.prices = PriceBook(self.database, clock=clock)
-        self.ledger = Ledger(self.database, settings, owner=owner, clock=clock)
+        self.ledger = Ledger(self.database, settings, owner=owner, clock=clock, meter=meter)
         self.replays = Replays(self.database, pepper, settings, clock=clock)
         self._alerts = AlertSender(self.database, settings.alert_hosts, clock=clock)
         self._sweeper = Sweeper(
@@ -109,6 +117,7 @@ class Office:
             owner=owner,
             chores=(self.replays.remove_expired, self._alerts.deliver),
             clock=clock,
+            meter=meter,
         )
         self._model = config.model
         self._closing = AsyncExitStack()

@@ -23,6 +23,7 @@ from ray import serve
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serve_app.config import Config
+from serve_app.decoder.group_report import GroupReport
 from serve_app.decoder.journal_reader import read_journals
 from serve_app.decoder.loop import Emission
 from serve_app.decoder.rank import Rank, RankSpec
@@ -65,7 +66,7 @@ class DecoderGroup:
         self._decoder = config.decoder
         self.group = serve.get_replica_context().replica_id.unique_id
         self._streams = Streams()
-        self._metrics = DecoderMetrics(self.group)
+        self._report = GroupReport(DecoderMetrics(self.group), self._decoder)
         if self._decoder.simulate is not None:
             _logger.warning("SIMULATED: no model is loaded, every answer of this group is made up")
         self._ranks = self._start_ranks(config, max_context_tokens)
@@ -78,6 +79,7 @@ class DecoderGroup:
             for watched in (self._pump(), *(_follow(rank) for rank in self._ranks[1:]))
         ]
         await self._first_token()
+        self._reporting = asyncio.create_task(self._report.run())
 
     async def generate(self, job: Generate) -> AsyncGenerator[tuple[Delta, ...], None]:
         """Stream one request's deltas, all that are ready at a time.
@@ -93,7 +95,9 @@ class DecoderGroup:
             await self._ranks[0].submit.remote(job)
             while running:
                 deltas = await stream.take()
-                running -= sum(delta.finish_reason is not None for delta in deltas)
+                for delta in deltas:
+                    running -= delta.finish_reason is not None
+                    self._report.ended(delta)
                 yield deltas
         except ray.exceptions.RayError as error:
             # Serve wraps it again; without the first wrapping, which names it as its cause.
@@ -181,7 +185,7 @@ class DecoderGroup:
             emission: Emission = await ref
             self._stats = emission.stats
             self._streams.deliver(emission.deltas)
-            self._report(emission.stats)
+            self._report.hear(emission.stats)
 
     async def _watch(self, lifetime: Any) -> None:
         """A group is lost with any of its ranks."""
@@ -205,15 +209,6 @@ class DecoderGroup:
             if self._lost is not None:
                 raise self._lost
             await asyncio.sleep(0.02)
-
-    def _report(self, stats: EngineStats) -> None:
-        self._metrics.running.set(stats.running)
-        self._metrics.waiting.set(stats.waiting)
-        self._metrics.blocks_total.set(stats.blocks_total)
-        self._metrics.blocks_free.set(stats.blocks_free)
-        self._metrics.prompt_tokens.set(stats.prompt_tokens_total)
-        self._metrics.generated_tokens.set(stats.generated_tokens_total)
-        self._metrics.steps.set(stats.steps_total)
 
 
 async def _follow(rank: Any) -> None:

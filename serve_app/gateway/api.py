@@ -32,6 +32,7 @@ from serve_app.gateway.owners import Owners
 from serve_app.gateway.routes import chat_routes, health_routes
 from serve_app.gateway.tiers import Tiers
 from serve_app.gateway.usage_routes import usage_routes
+from serve_app.telemetry import GatewayMetrics
 from shards.detokenizer import Vocabulary
 
 # Serve has waited for the answers already when it ends a replica: this is for requests whose
@@ -49,7 +50,12 @@ _NO_TELEMETRY: TelemetryConfig = {
 
 
 def create_app(
-    config: Config, tiers: Tiers, vocabulary: Vocabulary, office: Office, max_context_tokens: int
+    config: Config,
+    tiers: Tiers,
+    vocabulary: Vocabulary,
+    office: Office,
+    max_context_tokens: int,
+    metrics: GatewayMetrics | None = None,
 ) -> FastAPI:
     """The application opens ``office`` when it starts and closes it once all is settled.
 
@@ -86,7 +92,7 @@ def create_app(
     )
     describe_chat(app)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(Edge, untrained=config.model.untrained)
+    app.add_middleware(Edge, untrained=config.model.untrained, metrics=metrics)
     return app
 
 

@@ -6,6 +6,7 @@ Plain ASGI, so that streams pass untouched and nothing is buffered.
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -16,15 +17,34 @@ from serve_app.gateway.error_body import error_response
 from serve_app.gateway.fields import Dialect
 from serve_app.gateway.log import logger
 from serve_app.gateway.request_ids import new_request_id
+from serve_app.telemetry import GatewayMetrics
 
 MISTRAL_PREFIX = "/mistral"
+CHAT = "chat"
+# By the path without its dialect's prefix; what fits none is "other", so that nobody can invent
+# label values.
+_ROUTES = (
+    ("/v1/chat/completions", CHAT),
+    ("/v1/tokenize", "tokenize"),
+    ("/v1/models", "models"),
+    ("/v1/usage", "usage"),
+    ("/admin", "admin"),
+    ("/healthz", "health"),
+    ("/readyz", "health"),
+    ("/metrics", "metrics"),
+)
+# As proxies write it: the client hung up before it was answered.
+_GONE = (499, "client_gone")
 _logger = logger(__name__)
 
 
 class Edge:
-    def __init__(self, app: ASGIApp, untrained: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, untrained: bool, metrics: GatewayMetrics | None = None
+    ) -> None:
         self._app = app
         self._untrained = untrained
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,11 +54,12 @@ class Edge:
         request_id = new_request_id()
         scope.setdefault("state", {})["request_id"] = request_id
         answering = False
+        status = 0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal answering
+            nonlocal answering, status
             if message["type"] == "http.response.start":
-                answering = True
+                answering, status = True, message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
                 headers["openai-processing-ms"] = str(round(1000 * (time.perf_counter() - started)))
@@ -58,6 +79,24 @@ class Edge:
                 raise
             dialect = dialect_of(scope["path"])
             await error_response(fault, dialect)(scope, receive, send_with_headers)
+        finally:
+            self._count(scope, status, time.perf_counter() - started)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        if self._metrics is None:
+            return
+        code = scope["state"].get("error_code", "ok")
+        if not status:
+            status, code = _GONE
+        route = route_of(scope["path"])
+        self._metrics.requests.inc(route=route, status=str(status), code=code)
+        if route == CHAT and status == HTTPStatus.OK:
+            self._metrics.duration.observe(seconds)
+
+
+def route_of(path: str) -> str:
+    path = path.removeprefix(MISTRAL_PREFIX)
+    return next((route for start, route in _ROUTES if path.startswith(start)), "other")
 
 
 def dialect_of(path: str) -> Dialect:

@@ -24,21 +24,32 @@ class Preprocess:
     def __init__(self, config: Config) -> None:
         self._preparer = Preparer(Tokenizer.from_folder(config.model.path), config.preprocess)
         self._pool = ThreadPoolExecutor(config.preprocess.threads, thread_name_prefix="prepare")
+        self._threads = config.preprocess.threads
+        self._taken_in = 0
         self._metrics = PreprocessMetrics()
 
     async def prepare(self, request: PrepareRequest) -> Prompt:
         """Raises:
         ApiError, RequestError: the conversation or a picture is invalid (field named).
         """
+        arrived = time.perf_counter()
+        self._count(1)
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, self._prepare, request)
+            return await loop.run_in_executor(self._pool, self._prepare, request, arrived)
         except (ApiError, RequestError):
             self._metrics.refused.inc()
             raise
+        finally:
+            self._count(-1)
 
-    def _prepare(self, request: PrepareRequest) -> Prompt:
+    def _count(self, more: int) -> None:
+        self._taken_in += more
+        self._metrics.waiting.set(max(0, self._taken_in - self._threads))
+
+    def _prepare(self, request: PrepareRequest, arrived: float) -> Prompt:
         started = time.perf_counter()
+        self._metrics.queue_seconds.observe(started - arrived)
         prepared = self._preparer.prepare(request)
         # A picture that stands in several turns is one array, and is stored once.
         stored = {id(array): put_array(array) for array in _distinct(prepared)}
