@@ -1,5 +1,9 @@
 # The project that everything is made in is the provider's own.
-data "google_project" "this" {}
+data "google_client_config" "this" {}
+
+data "google_project" "this" {
+  project_id = data.google_client_config.this.project
+}
 
 # Left on when this is destroyed: others in the project may use them too.
 resource "google_project_service" "needed" {

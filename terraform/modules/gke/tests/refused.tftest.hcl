@@ -1,0 +1,205 @@
+# What is refused before anything is planned.
+
+mock_provider "google" {
+  source = "./tests/mocks"
+}
+
+run "a_missing_tier_is_refused" {
+  command = plan
+
+  variables {
+    tiers = { for name, tier in var.tiers : name => tier if name != "preprocess" }
+  }
+
+  expect_failures = [var.tiers]
+}
+
+run "a_misnamed_tier_is_refused" {
+  command = plan
+
+  variables {
+    tiers = merge({ for name, tier in var.tiers : name => tier if name != "decoder" }, { decoders = var.tiers.decoder })
+  }
+
+  expect_failures = [var.tiers]
+}
+
+run "an_unknown_machine_is_refused" {
+  command = plan
+
+  variables {
+    tiers = merge(var.tiers, { decoder = merge(var.tiers.decoder, { machine_type = "a2-highgpu-4g" }) })
+  }
+
+  expect_failures = [var.tiers]
+}
+
+run "gpus_that_the_machine_has_not_is_refused" {
+  command = plan
+
+  variables {
+    tiers = merge(var.tiers, { decoder = merge(var.tiers.decoder, { gpus = 8 }) })
+  }
+
+  expect_failures = [var.tiers]
+}
+
+run "a_gateway_with_gpus_is_refused" {
+  command = plan
+
+  variables {
+    tiers = merge(var.tiers, { gateway = merge(var.tiers.gateway, { machine_type = "g2-standard-8", gpus = 1 }) })
+  }
+
+  expect_failures = [var.tiers]
+}
+
+run "a_decoder_on_a_machine_too_small_is_refused" {
+  command = plan
+
+  variables {
+    tiers = merge(var.tiers, { decoder = merge(var.tiers.decoder, { machine_type = "g2-standard-8", gpus = 1 }) })
+  }
+
+  expect_failures = [var.tiers]
+}
+
+run "vision_without_gpus_of_its_own_is_refused" {
+  command = plan
+
+  variables {
+    tiers = merge(var.tiers, { vision = merge(var.tiers.vision, { machine_type = "n2-standard-8", gpus = 0 }) })
+  }
+
+  expect_failures = [var.tiers]
+}
+
+run "more_at_least_than_at_most_is_refused" {
+  command = plan
+
+  variables {
+    tiers = merge(var.tiers, { gateway = merge(var.tiers.gateway, { min_nodes = 5 }) })
+  }
+
+  expect_failures = [var.tiers]
+}
+
+run "a_pool_without_a_sensible_bound_is_refused" {
+  command = plan
+
+  variables {
+    tiers = merge(var.tiers, { gateway = merge(var.tiers.gateway, { max_nodes = 1000 }) })
+  }
+
+  expect_failures = [var.tiers]
+}
+
+run "a_spot_decoder_is_refused" {
+  command = plan
+
+  variables {
+    tiers = merge(var.tiers, { decoder = merge(var.tiers.decoder, { spot = true }) })
+  }
+
+  expect_failures = [var.tiers]
+}
+
+run "more_gpu_nodes_than_the_bound_is_refused" {
+  command = plan
+
+  variables {
+    max_gpu_nodes = 7
+  }
+
+  expect_failures = [var.max_gpu_nodes]
+}
+
+run "a_bound_beyond_reason_is_refused" {
+  command = plan
+
+  variables {
+    max_gpu_nodes = 33
+  }
+
+  expect_failures = [var.max_gpu_nodes]
+}
+
+run "the_whole_internet_is_refused" {
+  command = plan
+
+  variables {
+    network = merge(var.network, { authorised_cidrs = ["10.200.0.0/24", "0.0.0.0/0"] })
+  }
+
+  expect_failures = [var.network]
+}
+
+run "the_whole_internet_by_ipv6_is_refused" {
+  command = plan
+
+  variables {
+    network = merge(var.network, { authorised_cidrs = ["::/0"] })
+  }
+
+  expect_failures = [var.network]
+}
+
+run "no_address_range_is_refused" {
+  command = plan
+
+  variables {
+    network = merge(var.network, { pods_cidr = "10.24.0.0" })
+  }
+
+  expect_failures = [var.network]
+}
+
+run "too_small_a_network_is_refused" {
+  command = plan
+
+  variables {
+    network = merge(var.network, { cidr = "10.20.0.0/24" })
+  }
+
+  expect_failures = [var.network]
+}
+
+run "a_zone_elsewhere_is_refused" {
+  command = plan
+
+  variables {
+    zones = ["europe-west4-a"]
+  }
+
+  expect_failures = [var.zones]
+}
+
+run "a_name_in_capitals_is_refused" {
+  command = plan
+
+  variables {
+    name = "Pixtral"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "a_short_password_is_refused" {
+  command = plan
+
+  variables {
+    database_password = "hunter2"
+  }
+
+  expect_failures = [var.database_password]
+}
+
+run "an_alert_that_nobody_gets_is_refused" {
+  command = plan
+
+  variables {
+    budget = merge(var.budget, { emails = [] })
+  }
+
+  expect_failures = [var.budget]
+}
