@@ -22,6 +22,7 @@ from ops import question, summary
 from ops.admin import keys, prices, teams, usage
 from ops.bench import __main__ as bench
 from ops.console import JsonOption, KeyOption, UrlOption, one_line_errors, target
+from ops.deploy import command as deploy_command
 from ops.edge import Endpoints, get_json, health
 from ops.launch import UNTRAINED, Launcher, hold
 from ops.overview import Overview
@@ -43,6 +44,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(prices.app, name="prices")
 app.add_typer(usage.app, name="usage")
 app.add_typer(bench.app, name="bench")
+app.add_typer(deploy_command.app, name="deploy")
 
 ModelOption = Annotated[
     Path | None,
