@@ -8,7 +8,8 @@
 
 locals {
   ingress = {
-    class = "azure-application-gateway"
+    class        = "azure-application-gateway"
+    source_cidrs = [local.ranges.ingress]
     annotations = {
       "appgw.ingress.kubernetes.io/use-private-ip"              = "true"
       "appgw.ingress.kubernetes.io/ssl-redirect"                = "true"
