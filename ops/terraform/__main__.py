@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ops.problem import Problem
-from ops.terraform import runner, schemas
+from ops.terraform import bindings, runner, schemas
 from ops.terraform.runner import Terraform, Tree
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -41,6 +41,26 @@ def check(root: Annotated[Path, typer.Argument(help="A root or module under terr
     if wrong:
         raise typer.Exit(1)
     print(f"{root}: nothing wrong")
+
+
+@app.command()
+def extract(
+    provider: Annotated[
+        list[str] | None, typer.Argument(help="Which providers; all without one.")
+    ] = None,
+) -> None:
+    """Rebuild the full schemas from the published bindings (a few minutes, 250 MB from PyPI).
+
+    Example: python -m ops.terraform extract helm kubernetes
+    """
+    for name in provider or sorted(bindings.PUBLISHED):
+        if name not in bindings.PUBLISHED:
+            raise Problem(f"{name} is none of {', '.join(sorted(bindings.PUBLISHED))}")
+        with tempfile.TemporaryDirectory(prefix="pixtral-bindings-") as wheels:
+            known = bindings.extracted(name, bindings.downloaded(name, Path(wheels)))
+        schemas.save(known, FULL / f"{name}.json.gz")
+        types = f"{len(known.resources)} resources, {len(known.data)} data sources"
+        print(f"{name} {known.version}: {types}")
 
 
 @app.command()
