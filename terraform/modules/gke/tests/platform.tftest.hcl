@@ -38,7 +38,7 @@ run "the_platform_says_what_the_workload_needs" {
     error_message = "NCCL's settings or the bound on GPU nodes are not handed on."
   }
   assert {
-    condition     = output.platform.ingress.class == "gce-internal" && output.platform.ingress.annotations["kubernetes.io/ingress.allow-http"] == "false"
+    condition     = output.platform.ingress.class == "gce-internal" && output.platform.ingress.annotations["kubernetes.io/ingress.class"] == "gce-internal" && output.platform.ingress.annotations["kubernetes.io/ingress.allow-http"] == "false"
     error_message = "The gateway belongs behind the internal load balancer, by TLS only."
   }
   assert {
