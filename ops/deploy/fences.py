@@ -3,7 +3,7 @@
     ingress controller ──8000──► gateways ──5432──► PostgreSQL
     monitoring ──8080, 8000──► pods              head ──► Redis, Kubernetes
     KubeRay's operator ──8265──► head            every pod ◄──► every pod of this system
-                                                 every pod ──443──► bucket, the cloud's identity
+    vision, decoders ──443──► bucket             gateways ──443──► hosts of budget alerts, if any
 
 Who reaches a port of Ray or Serve (6379, 8265, 10001, 8404, 9101, 30000-31000, workers' and
 replicas' own) may run code as us, or try to. Between pods of this system all ports are open, since
@@ -18,6 +18,7 @@ from typing import Any
 from ops.deploy import layout
 from ops.deploy.platform import Ingress, Platform, Tier
 from ops.problem import Problem
+from serve_app.config import Config
 
 Manifest = dict[str, Any]
 
@@ -25,16 +26,19 @@ _HTTPS = 443
 # Where clouds answer pods that ask who they are: the metadata server and, on GKE and EKS, agents.
 _IDENTITY = (("169.254.169.254/32", 80), ("169.254.169.252/32", 988), ("169.254.170.23/32", 80))
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
-_KUBERNETES_API_PORT = 6443
+_KUBERNETES_API = (443, 6443)
 
 
-def network_policies(platform: Platform) -> list[Manifest]:
+def network_policies(config: Config, platform: Platform) -> list[Manifest]:
     """Raises Problem: where the load balancer's connections come from is not told."""
+    alerts = [_anywhere()] if config.accounting.alert_hosts else []
     policies = {
         "default-deny": _policy({}, ["Ingress", "Egress"]),
         "within": _policy(_ours(), ["Ingress", "Egress"], [_from(_ours())], [_to(_ours())]),
         "names": _policy({}, ["Egress"], egress=[_dns()]),
-        "weights": _policy(_ours(), ["Egress"], egress=_cloud()),
+        "weights": _policy(
+            _tiers("vision", "decoder"), ["Egress"], egress=[_anywhere(), *_identity()]
+        ),
         "rest": _policy(
             _tier("gateway"), ["Ingress"], [_let_in(_callers(platform.ingress), layout.REST_PORT)]
         ),
@@ -50,14 +54,14 @@ def network_policies(platform: Platform) -> list[Manifest]:
         "accounts": _policy(
             _tier("gateway"),
             ["Egress"],
-            egress=[_reach(_hosts(platform.database.host), platform.database.port)],
+            egress=[_reach(_hosts(platform.database.host), platform.database.port), *alerts],
         ),
         "head-state": _policy(
             _tier("head"),
             ["Egress"],
             egress=[
                 _reach(_hosts(platform.redis.host), platform.redis.port),
-                _reach([_block(cidr) for cidr in _PRIVATE], _KUBERNETES_API_PORT),
+                *(_reach([_block(cidr) for cidr in _PRIVATE], port) for port in _KUBERNETES_API),
             ],
         ),
     }
@@ -92,6 +96,12 @@ def _ours() -> Manifest:
 
 def _tier(tier: Tier) -> Manifest:
     return {"matchLabels": layout.POD_LABELS | {layout.GROUP_LABEL: layout.ray_group(tier)}}
+
+
+def _tiers(*tiers: Tier) -> Manifest:
+    groups = [layout.ray_group(tier) for tier in tiers]
+    among = {"key": layout.GROUP_LABEL, "operator": "In", "values": groups}
+    return {"matchLabels": dict(layout.POD_LABELS), "matchExpressions": [among]}
 
 
 def _callers(ingress: Ingress) -> list[Manifest]:
@@ -141,9 +151,13 @@ def _dns() -> Manifest:
     }
 
 
-def _cloud() -> list[Manifest]:
-    anywhere = {"ports": [{"protocol": "TCP", "port": _HTTPS}]}
-    return [anywhere, *(_reach([_block(cidr)], port) for cidr, port in _IDENTITY)]
+def _anywhere() -> Manifest:
+    """By TLS. A bucket has no address of its own that a policy could name."""
+    return {"ports": [{"protocol": "TCP", "port": _HTTPS}]}
+
+
+def _identity() -> list[Manifest]:
+    return [_reach([_block(cidr)], port) for cidr, port in _IDENTITY]
 
 
 def _hosts(host: str) -> list[Manifest]:

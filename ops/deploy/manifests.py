@@ -29,7 +29,7 @@ def manifests(config: Config, platform: Platform, image: str, host: str) -> list
     check_fit(deployed, platform)
     return [
         *edges.service_accounts(platform),
-        *network_policies(platform),
+        *network_policies(deployed, platform),
         _config_map(deployed, platform),
         ray_service(deployed, platform, image),
         edges.gateway_service(platform),

@@ -12,7 +12,7 @@ from typing import Any
 from ops.deploy import layout
 from ops.deploy.platform import Platform, Tier
 from ops.deploy.sizing import Size
-from ops.deploy.volumes import mounts, owns_node_folders, writable_node_folders
+from ops.deploy.volumes import fetches_weights, mounts, writable_node_folders
 from serve_app.cluster import EVERYWHERE
 from serve_app.config import Config
 
@@ -122,11 +122,10 @@ def _before(
     image: str,
     mounted: list[Manifest],
 ) -> list[Manifest]:
-    """In order: own the node's folders, fetch the model's files, bring the accounts up to date."""
+    """In order: own the node's folders, fetch the weights, bring the accounts up to date."""
     steps: list[tuple[str, list[str], Manifest]] = []
-    if owns_node_folders(platform, tier):
+    if folders := writable_node_folders(platform, tier):
         owner = f"{layout.USER}:{layout.USER}"
-        folders = writable_node_folders(platform, tier)
         root = {
             **SECURE,
             "runAsUser": 0,
@@ -134,7 +133,7 @@ def _before(
             "capabilities": {"drop": ["ALL"], "add": ["CHOWN"]},
         }
         steps.append(("own-node-folders", ["chown", owner, *folders], root))
-    if not platform.weights_uri.startswith("file://"):
+    if fetches_weights(platform, tier):
         steps.append(("fetch", _fetch(config, platform, tier), SECURE))
     if tier == "gateway":
         accounts = ["python", "-m", "ops.deploy.accounts", layout.CONFIG_FILE]
@@ -155,19 +154,17 @@ def _before(
 
 
 def _fetch(config: Config, platform: Platform, tier: Tier) -> list[str]:
-    """Locked and checksummed; a node whose disk has it already is done at once."""
+    """Locked, and checksummed as it comes; a node whose disk has it already is done at once."""
     return [
-        *("pixtral", "weights", "fetch", platform.weights_uri),
-        *("--to", str(config.model.path), "--part", parts(tier)),
+        *("pixtral", "weights", "fetch", platform.weights_uri, str(config.model.path)),
+        *("--part", _part(platform, tier), "--quick"),
     ]
 
 
-def parts(tier: Tier) -> str:
-    """Of the model's files, what a tier reads. Serve may build the application on any node, and
-    reads the model's description and tokenizer for it."""
-    if tier == "decoder":
-        return "all"
-    return "vision" if tier == "vision" else "description"
+def _part(platform: Platform, tier: Tier) -> str:
+    if tier == "vision":
+        return "vision"
+    return "all" if platform.vision_shares else "text"
 
 
 def _env(values: dict[str, str]) -> list[Manifest]:

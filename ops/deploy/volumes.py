@@ -31,7 +31,7 @@ class Mounts:
 
 def mounts(config: Config, platform: Platform, tier: Tier, size: Size) -> Mounts:
     """``config`` is the deployed one."""
-    pairs = [*_scratch(size), _config(config), _weights(platform, tier)]
+    pairs = [*_scratch(size), _config(config), *_weights(platform, tier)]
     if tier == "decoder":
         pairs.append(_journal())
     if tier == "gateway":
@@ -42,16 +42,14 @@ def mounts(config: Config, platform: Platform, tier: Tier, size: Size) -> Mounts
     )
 
 
-def owns_node_folders(platform: Platform, tier: Tier) -> bool:
-    """Whether the pod writes to folders of its node, which Kubernetes makes as root's."""
-    return tier == "decoder" or (_on_node(tier) and not platform.weights_uri.startswith("file://"))
+def fetches_weights(platform: Platform, tier: Tier) -> bool:
+    return tier in ("vision", "decoder") and not _local(platform)
 
 
 def writable_node_folders(platform: Platform, tier: Tier) -> list[str]:
+    """Folders of the node that the pod writes to. Kubernetes makes them as root's."""
     folders = [layout.JOURNAL_FOLDER] if tier == "decoder" else []
-    if not platform.weights_uri.startswith("file://"):
-        folders.append(layout.WEIGHTS_FOLDER)
-    return folders
+    return [*folders, layout.WEIGHTS_FOLDER] if fetches_weights(platform, tier) else folders
 
 
 Pair = tuple[str, Manifest, Manifest]
@@ -76,18 +74,21 @@ def _config(config: Config) -> Pair:
     )
 
 
-def _weights(platform: Platform, tier: Tier) -> Pair:
-    if platform.weights_uri.startswith("file://"):
+def _weights(platform: Platform, tier: Tier) -> list[Pair]:
+    """The other tiers, and Serve, which builds the application on any node, read the model's
+    description and tokenizer only. These are in the image, at the same path, so that what faces
+    callers needs no access to the bucket."""
+    if _local(platform):
         folder = platform.weights_uri.removeprefix("file://")
         source: Manifest = {"hostPath": {"path": folder, "type": "Directory"}}
-        return "weights", source, {"mountPath": layout.WEIGHTS_FOLDER, "readOnly": True}
-    if _on_node(tier):
+        mount: Manifest = {"mountPath": layout.WEIGHTS_FOLDER, "readOnly": True}
+    elif fetches_weights(platform, tier):
         disk = platform.home(tier).local_ssd_path or layout.NODE_FOLDER
         source = {"hostPath": {"path": f"{disk}/weights", "type": "DirectoryOrCreate"}}
+        mount = {"mountPath": layout.WEIGHTS_FOLDER}
     else:
-        # A tokenizer and a description: a few megabytes, fetched again with each pod.
-        source = {"emptyDir": {"sizeLimit": "256Mi"}}
-    return "weights", source, {"mountPath": layout.WEIGHTS_FOLDER}
+        return []
+    return [("weights", source, mount)]
 
 
 def _journal() -> Pair:
@@ -107,5 +108,6 @@ def _secrets() -> Pair:
     )
 
 
-def _on_node(tier: Tier) -> bool:
-    return tier in ("vision", "decoder")
+def _local(platform: Platform) -> bool:
+    """Whether every node has the weights already, in a folder."""
+    return platform.weights_uri.startswith("file://")

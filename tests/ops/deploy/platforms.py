@@ -66,8 +66,11 @@ def described(name: str) -> dict[str, Any]:
         },
         "pools": pools,
         "database": {
-            **{"host": "10.1.2.3" if cloud == "gcp" else "ledger.internal", "port": 5432},
-            **{"name": "ledger", "user": "gateway", "tls": "require"},
+            "host": "10.1.2.3" if cloud == "gcp" else "ledger.internal",
+            "port": 5432,
+            "name": "ledger",
+            "user": "gateway",
+            "tls": "require",
         },
         "redis": {"host": "10.1.2.4", "port": 6379, "tls": True},
         "nccl_env": {"NCCL_DEBUG": "WARN"},
