@@ -26,10 +26,12 @@ from ops.deploy import command as deploy_command
 from ops.edge import Endpoints, get_json, health
 from ops.launch import UNTRAINED, Launcher, hold
 from ops.overview import Overview
+from ops.planning.command import plan as plan_command
 from ops.problem import Problem
 from ops.progress import Progress, quiet_serve
 from ops.settings import Options, resolve
 from ops.state import State
+from ops.weights import commands as weights
 from serve_app import cluster
 
 app = typer.Typer(
@@ -44,6 +46,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(prices.app, name="prices")
 app.add_typer(usage.app, name="usage")
 app.add_typer(bench.app, name="bench")
+app.add_typer(weights.app, name="weights")
+app.command("plan")(plan_command)
 app.add_typer(deploy_command.app, name="deploy")
 
 ModelOption = Annotated[
@@ -69,6 +73,9 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once it is ready; `pixtral down` stops it.")
     ] = False,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Start this machine's Prometheus beside it.")
+    ] = False,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Ask for no key; on loopback only.")
     ] = False,
@@ -81,7 +88,9 @@ def up(
 
     Example: pixtral up --model ~/models/Pixtral-12B-2409 --tp 2 --detach
     """
-    options = Options(config, model, port, tp, auth=False if no_auth else None)
+    options = Options(
+        config, model, port, tp, auth=False if no_auth else None, observe=observe or None
+    )
     with one_line_errors():
         launcher = _launcher()
         with _terminated_is_interrupted():
