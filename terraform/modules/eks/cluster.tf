@@ -3,6 +3,7 @@
 
 locals {
   namespace              = "pixtral"
+  cluster_arn            = "arn:aws:eks:${var.location}:${local.account}:cluster/${var.name}"
   cluster_security_group = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
 }
 

@@ -76,11 +76,10 @@ resource "aws_iam_role" "pod" {
       Action    = ["sts:AssumeRole", "sts:TagSession"]
       Condition = {
         StringEquals = {
-          "aws:SourceAccount"                         = local.account
+          "aws:RequestTag/eks-cluster-arn"            = local.cluster_arn
           "aws:RequestTag/kubernetes-namespace"       = each.value.namespace
           "aws:RequestTag/kubernetes-service-account" = each.value.account
         }
-        ArnEquals = { "aws:SourceArn" = aws_eks_cluster.this.arn }
       }
     }]
   })

@@ -45,7 +45,7 @@ resource "aws_elasticache_user" "ray" {
   user_id       = "${var.name}-ray"
   user_name     = "default"
   engine        = "redis"
-  access_string = "off -@all"
+  access_string = "off ~* -@all"
   tags          = local.tags
 
   authentication_mode {

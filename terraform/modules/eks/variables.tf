@@ -122,6 +122,14 @@ variable "tiers" {
     condition     = try(!var.tiers.decoder.spot && !var.tiers.head.spot, true)
     error_message = "decoder and head must not be spot: a reclaimed node kills the streams of everybody on it."
   }
+  validation {
+    condition     = alltrue([for tier in var.tiers : !tier.spot || tier.reservation == null])
+    error_message = "tiers.*.reservation is of on-demand machines: a spot pool cannot use it."
+  }
+  validation {
+    condition     = alltrue([for tier in var.tiers : tier.reservation == null || can(regex("^cr-[0-9a-f]+$", tier.reservation))])
+    error_message = "tiers.*.reservation must be the id of a capacity reservation, cr-…"
+  }
 }
 
 variable "max_gpu_nodes" {
