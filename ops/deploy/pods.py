@@ -61,7 +61,9 @@ def pod_template(
         ]
     if tier == "gateway":
         spec["topologySpreadConstraints"] = [_spread(tier)]
-    return {"metadata": {"labels": dict(layout.POD_LABELS)}, "spec": spec}
+    # Azure looks for its mark on pods, not on their account.
+    labels = layout.POD_LABELS | platform.service_accounts[tier].labels
+    return {"metadata": {"labels": labels}, "spec": spec}
 
 
 def ray_start_params(platform: Platform, tier: Tier, size: Size) -> dict[str, str]:

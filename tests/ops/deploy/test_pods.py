@@ -159,11 +159,26 @@ def test_each_tier_fetches_its_own_part():
     shared, apart = (
         pods(rendered("pixtral-large-bf16-4xa100", name)) for name in ("gcp-dev", "gcp-prod")
     )
-    fetch = ["pixtral", "weights", "fetch", "gs://b/p"]
+    fetch = ["pixtral", "weights", "fetch"]
+    dev, prod = (platforms()[name].weights_uri for name in ("gcp-dev", "gcp-prod"))
     target = "/weights/Pixtral-Large-Instruct-2411"
-    assert commands(shared["decoder"])["fetch"] == [*fetch, target, "--part", "all", "--quick"]
-    assert commands(apart["decoder"])["fetch"] == [*fetch, target, "--part", "text", "--quick"]
-    assert commands(apart["vision"])["fetch"] == [*fetch, target, "--part", "vision", "--quick"]
+    assert commands(shared["decoder"])["fetch"] == [*fetch, dev, target, "--part", "all", "--quick"]
+    assert commands(apart["decoder"])["fetch"] == [
+        *fetch,
+        prod,
+        target,
+        "--part",
+        "text",
+        "--quick",
+    ]
+    assert commands(apart["vision"])["fetch"] == [
+        *fetch,
+        prod,
+        target,
+        "--part",
+        "vision",
+        "--quick",
+    ]
     for name in ("headgroup", "gateway", "preprocess"):
         assert "fetch" not in commands(apart[name])
 
@@ -216,7 +231,8 @@ def test_two_clusters_never_share_a_namespace_in_redis():
         assert options["redisPassword"] == {
             "valueFrom": {"secretKeyRef": {"name": "pixtral-redis", "key": "password"}}
         }
-        assert options["redisAddress"] == "rediss://10.1.2.4:6379"
+        redis = platforms()[platform].redis
+        assert options["redisAddress"] == f"rediss://{redis.host}:{redis.port}"
         names.append(options["externalStorageNamespace"])
     assert len(set(names)) == 3
     # Here an upgrade makes a second one beside the first: KubeRay gives each its own.
