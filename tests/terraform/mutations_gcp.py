@@ -166,6 +166,15 @@ _REFUSED_BY_POLICY = (
         says="public",
     ),
     Mutation(
+        name="the public load balancer's class",
+        root=_PROD,
+        file=f"{_MODULE}/network.tf",
+        old='ingress_class = "gce-internal"',
+        new='ingress_class = "gce"',
+        caught_by="policy",
+        says="class gce is not known to be internal",
+    ),
+    Mutation(
         name="nodes with public addresses",
         root=_PROD,
         file=f"{_MODULE}/pools.tf",
@@ -276,15 +285,6 @@ _REFUSED_BY_TESTS = (
         new='authorization_mode          = "AUTH_DISABLED"',
         caught_by="test",
         says="needs a token",
-    ),
-    Mutation(
-        name="the public load balancer's class",
-        root=_PROD,
-        file=f"{_MODULE}/network.tf",
-        old='"kubernetes.io/ingress.class"                   = "gce-internal"',
-        new='"kubernetes.io/ingress.class"                   = "gce"',
-        caught_by="test",
-        says="internal load balancer",
     ),
 )
 

@@ -11,10 +11,11 @@ locals {
   health_checkers = ["35.191.0.0/16", "130.211.0.0/22"]
 
   # The address is internal; the certificate is the workload's (a TLS secret named in its Ingress).
+  ingress_class = "gce-internal"
   ingress = {
-    class = "gce-internal"
+    class = local.ingress_class
     annotations = {
-      "kubernetes.io/ingress.class"                   = "gce-internal" # GKE reads the class here, not in the spec
+      "kubernetes.io/ingress.class"                   = local.ingress_class # GKE reads it here, not in the spec
       "kubernetes.io/ingress.allow-http"              = "false"
       "kubernetes.io/ingress.regional-static-ip-name" = google_compute_address.gateway.name
     }
