@@ -23,14 +23,14 @@ from ops.admin import keys, prices, teams, usage
 from ops.bench import __main__ as bench
 from ops.console import JsonOption, KeyOption, UrlOption, one_line_errors, target
 from ops.deploy import command as deploy_command
-from ops.edge import Endpoints, get_json, health
+from ops.edge import get_json
 from ops.launch import UNTRAINED, Launcher, hold
-from ops.overview import Overview
 from ops.planning.command import plan as plan_command
 from ops.problem import Problem
-from ops.progress import Progress, quiet_serve
+from ops.progress import Progress, show_live
 from ops.settings import Options, resolve
 from ops.state import State
+from ops.status import overview, overviews
 from ops.weights import commands as weights
 from serve_app import cluster
 
@@ -125,10 +125,14 @@ def down() -> None:
 
 
 @app.command()
-def status(json_: JsonOption = False) -> None:
-    """Show what runs and whether it is ready.
+def status(
+    live: Annotated[bool, typer.Option("--live", help="Stay, and refresh until Ctrl-C.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Show what runs, what it does and whether it is ready.
 
-    Tiers with their replicas, KV cache, readiness and addresses; the exit code is 0 when ready.
+    Tiers with replicas and queues, KV cache, tokens a second, what today brought, and addresses;
+    the exit code is 0 when ready.
 
     Example: pixtral status --json
     """
@@ -137,11 +141,14 @@ def status(json_: JsonOption = False) -> None:
         running = state.running()
         if running is None:
             raise Problem("nothing is running; start it with `pixtral up`")
-        with quiet_serve():
-            reported = cluster.status(running.config, state.folder)
-        overview = Overview(running, reported, health(Endpoints.of(running.config)))
-        typer.echo(json.dumps(overview.as_dict(), indent=2) if json_ else overview.as_text())
-        if not overview.ready:
+        if live and json_:
+            raise Problem("--live is for people: leave out --json")
+        if live:
+            show_live(each.as_text() for each in overviews(running, state, cluster.status))
+            return
+        seen = overview(running, state, cluster.status)
+        typer.echo(json.dumps(seen.as_dict(), indent=2) if json_ else seen.as_text())
+        if not seen.ready:
             raise typer.Exit(1)
 
 

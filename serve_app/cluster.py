@@ -102,7 +102,16 @@ def environment(config: Config, state: Path) -> dict[str, str]:
         "RAY_ADDRESS": f"127.0.0.1:{config.ray.gcs_port}",
         # Ray would otherwise replace a loopback node address by the machine's own.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        **_prometheus(config),
     }
+
+
+def _prometheus(config: Config) -> dict[str, str]:
+    """Where Ray's dashboard asks for history. Of Grafana it is told nothing: it looks on this
+    machine's port 3000, and shows no graphs where none is."""
+    if not config.observe.enabled:
+        return {}
+    return {"RAY_PROMETHEUS_HOST": f"http://127.0.0.1:{config.observe.port}"}
 
 
 def session_folder(state: Path) -> Path:

@@ -141,7 +141,7 @@ def _decoder() -> tuple[Alert, ...]:
             "The waiting room of group {{ $labels.group }} is half full",
             "{{ $value | humanizePercentage }} of it was taken, on average, for five minutes. Once"
             " it is full callers are refused with 503.",
-            f"avg_over_time({DECODER.waiting}[5m]) / ignoring () {DECODER.waiting_limit} > 0.5",
+            f"avg_over_time({DECODER.waiting}[5m]) / {DECODER.waiting_limit} > 0.5",
             (f"avg_over_time({DECODER.waiting}[5m])", DECODER.waiting_limit),
             wait="1m",
         ),
