@@ -167,7 +167,10 @@ def test_the_examples_that_terraform_plans_with_are_what_is_rendered_now():
 
 def ready_config(tmp_path):
     (tmp_path / "key").write_text("sk-pixtral-" + "x" * 32)
-    (tmp_path / "pepper").write_bytes(b"p" * 32)
+    pepper = tmp_path / "pepper"
+    pepper.write_bytes(b"p" * 32)
+    # As the gateways' volume shows it: its group, ours, may read it.
+    pepper.chmod(0o440)
     file = tmp_path / "config.yaml"
     file.write_text(
         f"model: {{path: {tmp_path}}}\n"
