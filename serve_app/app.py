@@ -8,11 +8,13 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import LoggingConfig
 
 from serve_app.config import Autoscaling, Config, ConfigError, load_config, value_bytes
 from serve_app.decoder.group import DecoderGroup
 from serve_app.gateway.ingress import Gateway
 from serve_app.preprocess.tier import Preprocess
+from serve_app.tracing import require_exporter
 from serve_app.vision import Vision
 from shards.config import ModelConfig, read_model_config
 from shards.plan import check_cut, kv_blocks, kv_bytes_per_token
@@ -33,6 +35,8 @@ def build(config: Config) -> Application:
         ModelConfigError, PlanError: the model folder or the cut is wrong.
         ConfigError: the accounts have no place.
     """
+    if config.telemetry.otlp_endpoint is not None:
+        require_exporter()
     model = read_model_config(config.model.path)
     check_cut(model, config.decoder.tensor_parallel)
     Tokenizer.from_folder(config.model.path).require_model(model)
@@ -43,12 +47,14 @@ def build(config: Config) -> Application:
 
     preprocess = _tier(
         Preprocess,
+        config,
         config.preprocess.autoscaling,
         max_ongoing_requests=config.preprocess.max_ongoing_requests,
         ray_actor_options={"num_cpus": config.preprocess.num_cpus, **_at(config, "preprocess")},
     ).bind(config)
     vision = _tier(
         Vision,
+        config,
         config.vision.autoscaling,
         max_ongoing_requests=config.vision.max_ongoing_requests,
         ray_actor_options={
@@ -60,6 +66,7 @@ def build(config: Config) -> Application:
     ).bind(config)
     decoder = _tier(
         DecoderGroup,
+        config,
         config.decoder.autoscaling,
         max_ongoing_requests=config.decoder.max_batch_sequences + config.decoder.max_waiting,
         ray_actor_options={"num_cpus": 0.5, **_at(config, "decoder")},
@@ -70,6 +77,7 @@ def build(config: Config) -> Application:
     ).bind(config, max_context_tokens)
     return _tier(
         Gateway,
+        config,
         config.gateway.autoscaling,
         max_ongoing_requests=config.gateway.max_ongoing_requests,
         graceful_shutdown_timeout_s=GATEWAY_SHUTDOWN_S,
@@ -105,10 +113,11 @@ def context_tokens(config: Config, model: ModelConfig) -> int:
     return min(context, blocks * decoder.block_size)
 
 
-def _tier(kind: type, scaling: Autoscaling, **options: Any) -> Any:
+def _tier(kind: type, config: Config, scaling: Autoscaling, **options: Any) -> Any:
     return serve.deployment(
         kind,
         name=kind.__name__,
+        logging_config=LoggingConfig(encoding=config.telemetry.log_format.upper()),
         autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.min_replicas,
             max_replicas=scaling.max_replicas,

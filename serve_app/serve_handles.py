@@ -46,6 +46,7 @@ from serve_app.messages import (
     Prompt,
 )
 from serve_app.telemetry import GatewayMetrics
+from serve_app.tracing import Tracing
 from shards.errors import GroupError, QueueFullError
 from shards.request import Delta, GenerationRequest, never_begun
 
@@ -82,7 +83,15 @@ def tier_lost(error: BaseException) -> bool:
 class ServeTiers:
     """The tiers behind the gateway, over deployment handles (see ``gateway/tiers.py``)."""
 
-    def __init__(self, preprocess: Any, vision: Any, decoder: Any, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self,
+        preprocess: Any,
+        vision: Any,
+        decoder: Any,
+        metrics: GatewayMetrics,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._tracing = tracing
         self._preprocess = preprocess.options(_by_reference=True)
         self._vision = vision.options(_by_reference=True)
         self._decoder = decoder.options(_by_reference=True)
@@ -93,6 +102,9 @@ class ServeTiers:
         self._aborted: set[str] = set()
 
     async def prepare(self, request: PrepareRequest) -> Prompt:
+        if self._tracing is not None:
+            parent = self._tracing.parent_of(request.request_id)
+            request = replace(request, trail=replace(request.trail, traceparent=parent))
         prompt = await self._retried(lambda: self._prepare(request))
         return replace(prompt, source=request)
 
@@ -161,7 +173,7 @@ class ServeTiers:
         if not prompt.patches:
             return ()
         features: tuple[Features, ...] = await self._vision.encode.remote(
-            EncodeRequest(request_id, prompt.patches)
+            EncodeRequest(request_id, prompt.patches, prompt.trail)
         )
         return features
 
@@ -201,7 +213,7 @@ class ServeTiers:
         if request.request_id in self._aborted:
             yield never_begun(request)
             return
-        stream = self._streaming_decoder.generate.remote(Generate(request, features))
+        stream = self._streaming_decoder.generate.remote(Generate(request, features, prompt.trail))
         ended = False
         try:
             async for deltas in stream:

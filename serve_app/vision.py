@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serve_app.config import Config
+from serve_app.log import logger
 from serve_app.messages import EncodeRequest, Features, Patches
+from serve_app.observed import observed
 from serve_app.picture_batch import PictureBatcher, PictureQueue
 from serve_app.serve_handles import put_array
 from serve_app.telemetry import VisionMetrics
@@ -18,6 +20,8 @@ from shards.grid import Grid
 
 if TYPE_CHECKING:
     import torch
+
+_logger = logger(__name__)
 
 
 class Vision:
@@ -28,6 +32,7 @@ class Vision:
 
         from shards.vision_model import VisionEncoder
 
+        self._tracing = observed(config, "vision")
         vision = config.vision
         torch.set_num_threads(vision.threads)
         self._encoder = VisionEncoder.load(
@@ -44,7 +49,34 @@ class Vision:
         Raises:
             ray.exceptions.RayError: patches were lost with their owner.
         """
-        return tuple(await asyncio.gather(*(self._one(patches) for patches in request.patches)))
+        arrived_ns = time.time_ns()
+        error: str | None = None
+        try:
+            found = await asyncio.gather(*(self._one(patches) for patches in request.patches))
+        except Exception as raised:
+            error = type(raised).__name__
+            raise
+        finally:
+            self._tell(request, arrived_ns, error)
+        return tuple(found)
+
+    def _tell(self, request: EncodeRequest, arrived_ns: int, error: str | None) -> None:
+        request_id, pictures = request.request_id, len(request.patches)
+        if self._tracing is not None:
+            self._tracing.record(
+                "vision",
+                request.trail.traceparent,
+                {
+                    "request_id": request_id,
+                    "pictures": pictures,
+                    "patches": sum(patches.picture.grid.patches for patches in request.patches),
+                },
+                started_ns=arrived_ns,
+                error=error,
+            )
+        if error is None:
+            team = request.trail.team
+            _logger.info("encoded", request_id=request_id, team=team, pictures=pictures)
 
     async def _one(self, patches: Patches) -> Features:
         features = await self._batcher.submit(await patches.ref, patches.picture.grid)

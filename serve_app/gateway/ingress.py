@@ -18,6 +18,7 @@ from serve_app.config import Config
 from serve_app.errors import faults
 from serve_app.gateway.api import create_app
 from serve_app.gateway.meters import RayMeter
+from serve_app.observed import observed
 from serve_app.serve_handles import ServeTiers
 from serve_app.telemetry import AccountsMetrics, BuildMetrics, GatewayMetrics
 from shards.tokenizer import Tokenizer
@@ -32,9 +33,10 @@ class Gateway:
     ) -> None:
         self._config = config
         self._max_context_tokens = max_context_tokens
+        self._tracing = observed(config, "gateway")
         self._metrics = GatewayMetrics(config.model.name, faults())
         self._build = BuildMetrics(build_labels(config))
-        self._tiers = ServeTiers(preprocess, vision, decoder, self._metrics)
+        self._tiers = ServeTiers(preprocess, vision, decoder, self._metrics, self._tracing)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(
@@ -45,10 +47,11 @@ class Gateway:
                 self._config,
                 self._tiers,
                 owner=f"gateway-{uuid4()}",
-                meter=RayMeter(AccountsMetrics(), self._metrics),
+                meter=RayMeter(AccountsMetrics(), self._metrics, self._tracing),
             ),
             self._max_context_tokens,
             self._metrics,
+            self._tracing,
         )
 
 

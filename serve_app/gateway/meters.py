@@ -7,12 +7,16 @@ import time
 from serve_app.accounting.hold import Outcome
 from serve_app.accounting.sweeper import SweepReport
 from serve_app.telemetry import AccountsMetrics, GatewayMetrics
+from serve_app.tracing import Tracing, Value
 
 
 class RayMeter:
     """See ``accounting/meter.py``."""
 
-    def __init__(self, accounts: AccountsMetrics, gateway: GatewayMetrics) -> None:
+    def __init__(
+        self, accounts: AccountsMetrics, gateway: GatewayMetrics, tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing
         self._accounts = accounts
         self._gateway = gateway
 
@@ -28,12 +32,12 @@ class RayMeter:
         self._accounts.waiting_holds.set(holds)
 
     def held(self, request_id: str, seconds: float, *, granted: bool) -> None:
-        del request_id, granted
         self._accounts.hold_seconds.observe(seconds)
+        self._trace("hold", request_id, seconds, granted=granted)
 
     def settled(self, request_id: str, outcome: Outcome, seconds: float) -> None:
-        del request_id, seconds
         self._gateway.outcomes.inc(outcome=outcome.value)
+        self._trace("settle", request_id, seconds, outcome=outcome.value)
 
     def left_to_sweeper(self, request_id: str) -> None:
         del request_id
@@ -50,3 +54,13 @@ class RayMeter:
         accounts.sweep_failures.inc(report.failed)
         accounts.strangers.inc(intake.strangers)
         accounts.journal_lost.inc(intake.lost)
+
+    def _trace(self, name: str, request_id: str, seconds: float, **attributes: Value) -> None:
+        if self._tracing is None:
+            return
+        self._tracing.record(
+            name,
+            self._tracing.parent_of(request_id),
+            {"request_id": request_id, **attributes},
+            started_ns=time.time_ns() - round(seconds * 1e9),
+        )
