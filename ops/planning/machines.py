@@ -58,13 +58,22 @@ def _single(name: str, cloud: Cloud, gpu: str, vcpus: int, memory_gib: int) -> M
 
 _ALL = (
     Machine(
+        *("a2-ultragpu-8g", "gcp", 8, "A100-80GB-SXM", _A100_GIB, "NVSwitch", 96, 1360, None, _ASK),
+        notes="two groups of four ranks a node, or half of it is wasted",
+    ),
+    Machine(
         *("a2-ultragpu-4g", "gcp", 4, "A100-80GB-SXM", _A100_GIB, "NVLink", 48, 680, None, _ASK),
         notes="one group of four ranks a node",
+    ),
+    Machine(
+        *("a2-ultragpu-2g", "gcp", 2, "A100-80GB-SXM", _A100_GIB, "NVLink", 24, 340, None, _ASK),
+        notes="one group of two ranks a node (int8)",
     ),
     Machine(
         *("a2-ultragpu-1g", "gcp", 1, "A100-80GB-SXM", _A100_GIB, "", 12, 170, None, _ASK),
         notes="one group of Pixtral 12B",
     ),
+    _single("g2-standard-4", "gcp", "L4", 4, 16),
     _single("g2-standard-8", "gcp", "L4", 8, 32),
     _single("g2-standard-16", "gcp", "L4", 16, 64),
     _cpu("n2-standard-4", "gcp", 4, 16),

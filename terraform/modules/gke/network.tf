@@ -7,13 +7,16 @@ locals {
 
   gateway_port = 8000
 
-  # From where Google's load balancers ask for health: https://cloud.google.com/load-balancing/docs/health-check-concepts
+  # From where Google's load balancers ask for health (https://cloud.google.com/load-balancing/docs/health-check-concepts)
+  # and pass requests on: straight to pods, so the workload's network policy has to know them too.
   health_checkers = ["35.191.0.0/16", "130.211.0.0/22"]
+  balancers       = concat([local.ranges.proxies], local.health_checkers)
 
   # The address is internal; the certificate is the workload's (a TLS secret named in its Ingress).
   ingress_class = "gce-internal"
   ingress = {
-    class = local.ingress_class
+    class        = local.ingress_class
+    source_cidrs = local.balancers
     annotations = {
       "kubernetes.io/ingress.class"                   = local.ingress_class # GKE reads it here, not in the spec
       "kubernetes.io/ingress.allow-http"              = "false"
@@ -145,7 +148,7 @@ resource "google_compute_firewall" "gateway" {
   network       = google_compute_network.this.id
   direction     = "INGRESS"
   priority      = 1000
-  source_ranges = concat([local.ranges.proxies], local.health_checkers)
+  source_ranges = local.balancers
   target_tags   = [local.node_tag]
 
   allow {

@@ -42,6 +42,10 @@ run "the_platform_says_what_the_workload_needs" {
     error_message = "The gateway belongs behind the internal load balancer, by TLS only."
   }
   assert {
+    condition     = toset(output.platform.ingress.source_cidrs) == google_compute_firewall.gateway.source_ranges
+    error_message = "Firewall and network policy would disagree on who may call the gateway."
+  }
+  assert {
     condition     = output.cost_inputs.decoder == { machine_type = "a2-ultragpu-4g", max_nodes = 4 }
     error_message = "The ceiling would be reckoned from something else."
   }
