@@ -70,8 +70,7 @@ resource "google_container_cluster" "this" {
     enable_insecure_binding_system_unauthenticated = false
   }
   security_posture_config {
-    mode               = "BASIC"
-    vulnerability_mode = "VULNERABILITY_BASIC"
+    mode = "BASIC"
   }
   node_pool_defaults {
     node_config_defaults {
@@ -126,6 +125,8 @@ resource "google_container_cluster" "this" {
     }
   }
 
+  # What is ignored is GKE's after the first day: the pool above goes, and the release channel moves
+  # the version on.
   lifecycle {
     ignore_changes = [node_config, initial_node_count, min_master_version]
   }

@@ -91,7 +91,6 @@ resource "google_compute_global_address" "managed" {
   purpose       = "VPC_PEERING"
   address       = cidrhost(local.ranges.managed, 0)
   prefix_length = tonumber(split("/", local.ranges.managed)[1])
-  labels        = var.labels
 }
 
 resource "google_service_networking_connection" "managed" {

@@ -13,9 +13,12 @@ locals {
     var.redis.memory_gb <= 13 ? "HIGHMEM_MEDIUM" : "HIGHMEM_XLARGE"
   )
 
-  redis_endpoint = google_memorystore_instance.gcs.endpoints[0].connections[0].psc_auto_connection[0]
+  # With a replica there is a second connection, for reading only.
+  redis_connections = flatten([
+    for endpoint in google_memorystore_instance.gcs.endpoints : [for each in endpoint.connections : each.psc_auto_connection]
+  ])
   redis = {
-    host = local.redis_endpoint.ip_address
+    host = one([for each in local.redis_connections : each.ip_address if each.connection_type == "CONNECTION_TYPE_PRIMARY"])
     port = 6379
     tls  = true
   }

@@ -14,8 +14,18 @@ mock_data "google_project" {
 mock_resource "google_memorystore_instance" {
   defaults = {
     endpoints = [{
-      connections = [{
-        psc_auto_connection = [{
+      connections = [
+        { psc_auto_connection = [{
+          connection_type    = "CONNECTION_TYPE_READER"
+          forwarding_rule    = "rule"
+          ip_address         = "10.20.224.6"
+          network            = "network"
+          port               = 6379
+          project_id         = "test-project"
+          psc_connection_id  = "2"
+          service_attachment = "attachment"
+        }] },
+        { psc_auto_connection = [{
           connection_type    = "CONNECTION_TYPE_PRIMARY"
           forwarding_rule    = "rule"
           ip_address         = "10.20.224.5"
@@ -24,8 +34,8 @@ mock_resource "google_memorystore_instance" {
           project_id         = "test-project"
           psc_connection_id  = "1"
           service_attachment = "attachment"
-        }]
-      }]
+        }] },
+      ]
     }]
   }
 }
