@@ -115,10 +115,7 @@ resource "aws_iam_role_policy" "cluster_key" {
 # Without versions: EKS then installs what it recommends for the cluster's own version, and nothing
 # here moves it later.
 resource "aws_eks_addon" "before_nodes" {
-  for_each = {
-    "eks-pod-identity-agent" = null
-    "kube-proxy"             = null
-  }
+  for_each = toset(["eks-pod-identity-agent", "kube-proxy"])
 
   cluster_name                = aws_eks_cluster.this.name
   addon_name                  = each.key

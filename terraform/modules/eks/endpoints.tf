@@ -39,17 +39,20 @@ resource "aws_vpc_endpoint" "interface" {
 
 resource "aws_security_group" "endpoints" {
   name        = "${var.name}-endpoints"
-  description = "AWS services, for nodes and pods"
+  description = "AWS services, for whatever is in the network"
   vpc_id      = aws_vpc.this.id
   tags        = merge(local.tags, { Name = "${var.name}-endpoints" })
 }
 
+# The whole network: their names lead everybody in it here, an operator's machine too.
 resource "aws_vpc_security_group_ingress_rule" "endpoints" {
-  security_group_id            = aws_security_group.endpoints.id
-  description                  = "HTTPS from the cluster"
-  referenced_security_group_id = local.cluster_security_group
-  ip_protocol                  = "tcp"
-  from_port                    = 443
-  to_port                      = 443
-  tags                         = local.tags
+  for_each = { nodes = var.network.cidr, pods = var.network.pods_cidr }
+
+  security_group_id = aws_security_group.endpoints.id
+  description       = "HTTPS from the ${each.key} range"
+  cidr_ipv4         = each.value
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  tags              = local.tags
 }

@@ -4,7 +4,8 @@
 
 locals {
   ingress = {
-    class = "alb"
+    class        = "alb"
+    source_cidrs = [for zone in var.zones : local.subnets[zone].balancers]
     annotations = {
       "alb.ingress.kubernetes.io/scheme"           = "internal"
       "alb.ingress.kubernetes.io/target-type"      = "ip"

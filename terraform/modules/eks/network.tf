@@ -1,5 +1,5 @@
-# One network for one system. Nodes, pods, data and the control plane's interfaces have subnets of
-# their own; only NAT gateways have public addresses, and nothing can be reached through them.
+# One network for one system. Nodes, pods, load balancers, data and the control plane's interfaces have
+# subnets of their own; only NAT gateways have public addresses, and nothing can be reached through them.
 
 locals {
   tags     = merge(var.labels, { "pixtral-cluster" = var.name })
@@ -8,11 +8,12 @@ locals {
   # The range in eighths: four for nodes, one zone each; the rest in small pieces for everything else.
   subnets = {
     for index, zone in var.zones : zone => {
-      nodes   = cidrsubnet(var.network.cidr, 3, index)
-      public  = cidrsubnet(var.network.cidr, 6, 32 + index)
-      data    = cidrsubnet(var.network.cidr, 6, 40 + index)
-      control = cidrsubnet(var.network.cidr, 6, 48 + index)
-      pods    = cidrsubnet(var.network.pods_cidr, 2, index)
+      nodes     = cidrsubnet(var.network.cidr, 3, index)
+      public    = cidrsubnet(var.network.cidr, 6, 32 + index)
+      data      = cidrsubnet(var.network.cidr, 6, 40 + index)
+      control   = cidrsubnet(var.network.cidr, 6, 48 + index)
+      balancers = cidrsubnet(var.network.cidr, 6, 56 + index)
+      pods      = cidrsubnet(var.network.pods_cidr, 2, index)
     }
   }
 }
@@ -42,8 +43,7 @@ resource "aws_subnet" "nodes" {
   availability_zone       = each.key
   cidr_block              = each.value.nodes
   map_public_ip_on_launch = false
-  # Where the load balancer controller may put load balancers: internal ones, and here only.
-  tags = merge(local.tags, { Name = "${var.name}-nodes-${each.key}", "kubernetes.io/role/internal-elb" = "1" })
+  tags                    = merge(local.tags, { Name = "${var.name}-nodes-${each.key}" })
 }
 
 resource "aws_subnet" "pods" {
@@ -65,6 +65,18 @@ resource "aws_subnet" "control" {
   cidr_block              = each.value.control
   map_public_ip_on_launch = false
   tags                    = merge(local.tags, { Name = "${var.name}-control-${each.key}" })
+}
+
+# Where the load balancer controller may put load balancers: internal ones, and here only. Apart from
+# the nodes, so that a network policy can tell the load balancer from a pod.
+resource "aws_subnet" "balancers" {
+  for_each = local.subnets
+
+  vpc_id                  = aws_vpc.this.id
+  availability_zone       = each.key
+  cidr_block              = each.value.balancers
+  map_public_ip_on_launch = false
+  tags                    = merge(local.tags, { Name = "${var.name}-balancers-${each.key}", "kubernetes.io/role/internal-elb" = "1" })
 }
 
 # The main route table, which knows the network itself and nothing else: no way to the internet.

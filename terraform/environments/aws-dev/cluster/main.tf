@@ -27,9 +27,9 @@ module "cluster" {
 
   weights = { bucket = var.weights_bucket, prefix = "weights" }
 
-  database          = { size = "db.t4g.medium", storage_gb = 20, high_availability = false }
-  database_password = var.database_password
-  redis             = { memory_gb = 1, high_availability = false }
+  # No database_password: RDS makes it.
+  database = { size = "db.t4g.medium", storage_gb = 20, high_availability = false }
+  redis    = { memory_gb = 1, high_availability = false }
 
   budget              = var.budget
   deletion_protection = false

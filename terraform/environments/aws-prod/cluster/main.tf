@@ -27,9 +27,9 @@ module "cluster" {
 
   weights = { bucket = var.weights_bucket, prefix = "weights" }
 
-  database          = { size = "db.m7g.large", storage_gb = 100, high_availability = true }
-  database_password = var.database_password
-  redis             = { memory_gb = 3, high_availability = true }
+  # No database_password: RDS makes it.
+  database = { size = "db.m7g.large", storage_gb = 100, high_availability = true }
+  redis    = { memory_gb = 3, high_availability = true }
 
   budget              = var.budget
   deletion_protection = true

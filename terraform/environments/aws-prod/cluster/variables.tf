@@ -55,11 +55,3 @@ variable "budget" {
     thresholds  = optional(list(number), [0.5, 0.8, 1])
   })
 }
-
-variable "database_password" {
-  description = "Always null on AWS, where RDS makes the password; here because every cloud's environment has it."
-  type        = string
-  ephemeral   = true
-  sensitive   = true
-  default     = null
-}

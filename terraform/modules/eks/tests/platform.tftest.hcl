@@ -75,6 +75,10 @@ run "the_platform_says_what_the_workload_needs" {
     error_message = "The gateway belongs behind an internal load balancer, by TLS only."
   }
   assert {
+    condition     = toset(output.platform.ingress.source_cidrs) == toset([for subnet in aws_subnet.balancers : subnet.cidr_block]) && alltrue([for subnet in aws_subnet.balancers : subnet.tags["kubernetes.io/role/internal-elb"] == "1"])
+    error_message = "The load balancer would stand elsewhere than the network policy lets it in from."
+  }
+  assert {
     condition     = output.platform.ingress.annotations["alb.ingress.kubernetes.io/inbound-cidrs"] == "10.20.0.0/16,100.64.0.0/16,10.200.0.0/24"
     error_message = "The load balancer would let in others than the network and whom it authorises."
   }

@@ -28,7 +28,7 @@ run "a_protected_cluster" {
   # The network.
   assert {
     condition = !anytrue([
-      for subnet in concat(values(aws_subnet.nodes), values(aws_subnet.pods), values(aws_subnet.control), values(aws_subnet.data), values(aws_subnet.public)) : subnet.map_public_ip_on_launch
+      for subnet in concat(values(aws_subnet.nodes), values(aws_subnet.pods), values(aws_subnet.control), values(aws_subnet.data), values(aws_subnet.balancers), values(aws_subnet.public)) : subnet.map_public_ip_on_launch
     ])
     error_message = "Something that starts in a subnet would get a public address."
   }

@@ -22,6 +22,7 @@ tiers = {
 max_gpu_nodes = 8
 
 weights             = { bucket = "test-weights", prefix = "weights" }
+database_password   = null # also where the environment has one, for another cloud
 database            = { size = "db.m7g.large", storage_gb = 20, high_availability = true }
 redis               = { memory_gb = 3, high_availability = true }
 budget              = { monthly_usd = 1000, emails = ["oncall@example.com"], thresholds = [0.5, 1] }
