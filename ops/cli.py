@@ -37,7 +37,6 @@ from serve_app import cluster
 app = typer.Typer(
     help="Serve Pixtral on this machine: start, look, ask, stop.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -47,7 +46,6 @@ app.add_typer(prices.app, name="prices")
 app.add_typer(usage.app, name="usage")
 app.add_typer(bench.app, name="bench")
 app.add_typer(weights.app, name="weights")
-app.command("plan")(plan_command)
 app.add_typer(deploy_command.app, name="deploy")
 
 ModelOption = Annotated[
@@ -224,6 +222,9 @@ def doctor(
             typer.echo("\n".join(finding.line() for finding in findings))
         if not all(finding.ok for finding in findings):
             raise typer.Exit(1)
+
+
+app.command("plan")(plan_command)
 
 
 def _launcher() -> Launcher:
