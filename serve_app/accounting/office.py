@@ -18,7 +18,7 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from serve_app.accounting.alerts import AlertSender
 from serve_app.accounting.calendar import Clock, now_us
@@ -75,6 +75,25 @@ async def _reach(settings: Accounting) -> None:
     try:
         async with database.read() as connection:
             await connection.execute(select(1))
+    finally:
+        await database.close()
+
+
+def database_time(config: Config) -> float:
+    """Unix time by the clock of a PostgreSQL database. Not for use inside a running event loop.
+
+    Raises:
+        ConfigError, LedgerUnavailable
+    """
+    return asyncio.run(_database_time(config.accounting))
+
+
+async def _database_time(settings: Accounting) -> float:
+    database = _open(settings)
+    try:
+        async with database.read() as connection:
+            clock = text("SELECT extract(epoch FROM clock_timestamp())")
+            return float((await connection.execute(clock)).scalar_one())
     finally:
         await database.close()
 
