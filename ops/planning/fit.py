@@ -12,7 +12,7 @@ from shards.plan import kv_bytes_per_token, rank_parameters
 
 # CUDA's context, NCCL's buffers, the allocator's fragments and captured graphs. Assumed: nothing
 # has run on a GPU yet.
-RUNTIME_BYTES = 3 * GIB
+RUNTIME_BYTES = 4 * GIB
 
 
 @dataclass(frozen=True, slots=True)
