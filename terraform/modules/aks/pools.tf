@@ -26,8 +26,9 @@ locals {
     )
   }
 
-  # AKS leaves the machines' local NVMe disks raw: the workload's DaemonSet joins and mounts them here.
-  # Machines without keep the (much smaller) vision file on their system disk.
+  # AKS leaves the machines' local NVMe disks raw. Where nothing has mounted them here (README.md) the
+  # folder lies on the system disk: slower, so a decoder's disk_gb has to hold weights and images. Machines
+  # without NVMe keep the (much smaller) vision file there in any case.
   local_ssd_path = {
     for name, tier in var.tiers : name => (
       tier.gpus == 0 ? null : local.machines[tier.machine_type].nvme ? "/mnt/pixtral-nvme" : "/var/lib/pixtral"
