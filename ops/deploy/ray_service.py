@@ -96,7 +96,7 @@ def _head_recovery(config: Config, platform: Platform) -> Manifest:
     }
     if upgrade_strategy(config) == "None":
         options["externalStorageNamespace"] = "-".join(
-            (layout.NAME, platform.cluster, platform.namespace)
+            (platform.cloud, platform.location, platform.cluster, platform.namespace)
         )
     return {"gcsFaultToleranceOptions": options}
 

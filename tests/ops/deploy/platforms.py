@@ -45,7 +45,9 @@ def profiles() -> dict[str, Config]:
     return configs
 
 
+@cache
 def rendered(profile: str, platform: str) -> list[Manifest]:
+    """Rendered once for all tests, which change copies only."""
     return manifests(profiles()[profile], platforms()[platform], IMAGE, HOST)
 
 
