@@ -134,6 +134,7 @@ def test_up_for_scripts(pixtral):
         "untrained": True,
         "dashboard": f"http://127.0.0.1:{config.ray.dashboard_port}",
         "metrics": f"http://127.0.0.1:{config.ray.metrics_port}/metrics",
+        "prometheus": None,
     }
     assert pixtral.up("--json").stdout == result.stdout
 
