@@ -95,7 +95,8 @@ def look(config: Config, state: Path, key: str) -> Vitals:
         serve = pool.submit(_serve, endpoints, state)
         scrape = pool.submit(_scrape, endpoints.metrics)
         ready = pool.submit(health, endpoints, TIMEOUT_S)
-        today = pool.submit(_today, endpoints, key)
+        day = datetime.now(UTC).date().isoformat()
+        today = pool.submit(brought, endpoints, key, day)
         samples = scrape.result()
         return Vitals(
             at=time.monotonic(),
@@ -117,8 +118,8 @@ def _serve(endpoints: Endpoints, state: Path) -> Any:
     return body if status == 200 else None
 
 
-def _today(endpoints: Endpoints, key: str) -> Today | None:
-    day = datetime.now(UTC).date().isoformat()
+def brought(endpoints: Endpoints, key: str, day: str) -> Today | None:
+    """What ``day`` (ISO, UTC) brought; None where the admin API does not tell."""
     url = f"{endpoints.root}/admin/usage?from={day}&to={day}&by=team"
     status, body = get_json(url, TIMEOUT_S, key or None)
     total = body.get("total") if status == 200 and isinstance(body, dict) else None

@@ -113,13 +113,14 @@ def _memory(plan: Plan) -> str:
 def _speed(plan: Plan) -> str:
     bound, mix = plan.bound, plan.mix
     least, most = plan.groups
+    count_of = str(most) if least == most else f"{least} to {most}"
     return (
         f"At best (a bound by data sheets, NOT a measurement), one group, requests of"
         f" {count(mix.prompt_tokens)} prompt and {count(mix.answer_tokens)} answer tokens:\n"
         f"  {bound.answer_tokens_per_s:,.0f} answer and {bound.prompt_tokens_per_s:,.0f} prompt"
         f" tokens/s with {bound.batch} side by side; one alone"
         f" {bound.alone_tokens_per_s:,.1f} tokens/s\n"
-        f"  {least} to {most} group{'' if most == 1 else 's'}"
+        f"  groups: {count_of}"
     )
 
 

@@ -171,9 +171,12 @@ class Fetch:
             ThreadPoolExecutor(_HASHERS, "hash") as hashers,
         ):
             transfer = Transfer(self.source, pool, self.told.on_bytes, self.piece_bytes)
-            checks = [self._bring_one(each, transfer, hashers) for each in missing]
-            for check in checks:
-                check.result()
+            checks: list[Future[None]] = []
+            for each in missing:
+                checks.append(self._bring_one(each, transfer, hashers))
+                # A wrong file is told of now, not after all the others.
+                _raise_first(check for check in checks if check.done())
+            _raise_first(checks)
 
     def _bring_one(self, entry: Entry, transfer: Transfer, hashers: Executor) -> Future[None]:
         transfer.run(entry, self._draft(entry))
@@ -226,6 +229,11 @@ class Fetch:
         return self._staging / f".{entry.name}.{entry.sha256[:16]}.part"
 
 
+def _raise_first(checks: Iterable[Future[None]]) -> None:
+    for check in checks:
+        check.result()
+
+
 def _with_own_index(folder: Path, wanted: Manifest) -> Manifest:
     """An index that names files of another part would be refused by the loader: it is cut too."""
     index = manifest.index_of(folder, wanted.layout)
@@ -243,8 +251,8 @@ def _with_own_index(folder: Path, wanted: Manifest) -> Manifest:
 
 
 def _same(there: Manifest, wanted: Manifest) -> bool:
-    """But for the index, which may be a cut one."""
-    index = manifest.index_of(Path(), wanted.layout).name
+    """But for a part's index, which is cut."""
+    index = manifest.index_of(Path(), wanted.layout).name if wanted.part is not Part.ALL else ""
 
     def told(of: Manifest) -> set[tuple[str, str]]:
         return {(entry.name, entry.sha256) for entry in of.files if entry.name != index}

@@ -9,7 +9,7 @@ import pytest
 
 from ops import progress, vitals
 from ops.bench.ports import free_ports
-from ops.edge import Health
+from ops.edge import Endpoints, Health
 from ops.overview import Overview
 from ops.state import Running, State
 from ops.status import overview, overviews
@@ -187,6 +187,20 @@ def test_live_rates_are_of_the_time_between(running, state, ports, monkeypatch):
     second = next(screens)
     assert second.live
     assert 1 < (second.tokens_per_s or 0) <= 100 / 0.2
+
+
+def test_a_day_as_the_real_admin_api_tells_it(system):
+    async def write(books):
+        await books.request(system.key, "2026-11-22", text=1_000_000, image=50, output=7)
+        await books.request(system.key, "2026-11-21", text=1)
+
+    system.books(write)
+    endpoints = Endpoints(system.url.removesuffix("/v1"), "", "")
+    found = vitals.brought(endpoints, system.secrets["admin"], "2026-11-22")
+    assert found is not None
+    assert (found.requests, found.tokens) == (1, 1_000_057)
+    assert found.net_usd.startswith("2.0001")
+    assert vitals.brought(endpoints, system.secrets["member"], "2026-11-22") is None
 
 
 def test_a_restarted_group_makes_no_negative_rate():
