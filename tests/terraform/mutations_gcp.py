@@ -277,15 +277,6 @@ _REFUSED_BY_TESTS = (
         caught_by="test",
         says="a_spot_decoder_is_refused",
     ),
-    Mutation(
-        name="Redis without a token",
-        root=_PROD,
-        file=f"{_MODULE}/redis.tf",
-        old='authorization_mode          = "TOKEN_AUTH"',
-        new='authorization_mode          = "AUTH_DISABLED"',
-        caught_by="test",
-        says="needs a token",
-    ),
 )
 
 MUTATIONS = (*_REFUSED_BY_TERRAFORM, *_REFUSED_BY_POLICY, *_REFUSED_BY_TESTS)
