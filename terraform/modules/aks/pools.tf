@@ -80,10 +80,14 @@ resource "azurerm_kubernetes_cluster_node_pool" "tier" {
 
   capacity_reservation_group_id = each.value.reservation
 
-  # There is rarely a spare GPU machine to surge onto: those are replaced in place, one at a time.
-  upgrade_settings {
-    max_surge       = each.value.gpus > 0 ? "0" : "1"
-    max_unavailable = each.value.gpus > 0 ? "1" : "0"
+  # There is rarely a spare GPU machine to surge onto: those are replaced in place, one at a time. Azure
+  # takes one of the two settings, and for spot pools neither.
+  dynamic "upgrade_settings" {
+    for_each = each.value.spot ? [] : [each.value.gpus > 0]
+    content {
+      max_surge       = upgrade_settings.value ? null : "1"
+      max_unavailable = upgrade_settings.value ? "1" : null
+    }
   }
 
   lifecycle {

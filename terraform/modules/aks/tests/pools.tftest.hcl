@@ -35,8 +35,12 @@ run "a_scarce_machine_is_not_surged_onto" {
   command = plan
 
   assert {
-    condition     = azurerm_kubernetes_cluster_node_pool.tier["decoder"].upgrade_settings[0].max_surge == "0" && azurerm_kubernetes_cluster_node_pool.tier["decoder"].upgrade_settings[0].max_unavailable == "1" && azurerm_kubernetes_cluster_node_pool.tier["gateway"].upgrade_settings[0].max_surge == "1"
-    error_message = "An upgrade of the decoder's pool must not ask for one GPU machine more than the bound."
+    condition     = alltrue([for name in ["vision", "decoder"] : azurerm_kubernetes_cluster_node_pool.tier[name].upgrade_settings[0].max_surge == null && azurerm_kubernetes_cluster_node_pool.tier[name].upgrade_settings[0].max_unavailable == "1"])
+    error_message = "An upgrade of a GPU pool must not ask for one machine more than the bound."
+  }
+  assert {
+    condition     = azurerm_kubernetes_cluster_node_pool.tier["gateway"].upgrade_settings[0].max_surge == "1" && length(azurerm_kubernetes_cluster_node_pool.tier["preprocess"].upgrade_settings) == 0
+    error_message = "Gateways must not become fewer in an upgrade; Azure refuses these settings for spot pools."
   }
 }
 
