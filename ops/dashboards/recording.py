@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ops.dashboards.objectives import OBJECTIVES, Objectives
 from ops.dashboards.promql import grown, share, total, where
-from ops.dashboards.series import DECODER, GATEWAY, LEDGER_NANO_USD, LEDGER_TOKENS
+from ops.dashboards.series import GATEWAY, LEDGER_TOKENS
 
 # Of multi-window burn alerts (Google's SRE workbook, chapter 5).
 WINDOWS = ("5m", "30m", "1h", "6h")
@@ -36,16 +36,10 @@ def recordings(objectives: Objectives = OBJECTIVES) -> tuple[Recording, ...]:
         *(Recording(faults_ratio(window), _faults(window)) for window in WINDOWS),
         *(Recording(slow_ratio(window), _slow(window, objectives)) for window in WINDOWS),
         Recording("model:pixtral_requests:increase1h", grown(CHAT, "1h", "model")),
-        Recording("group:pixtral_tokens_generated:rate5m", total(GENERATED, "group", "5m")),
         Recording("pixtral_tokens_wasted:ratio_increase1h", WASTED),
-        Recording(
-            "team:pixtral_nano_usd:rate1h",
-            total(where(LEDGER_NANO_USD, payer="team"), "organisation, team", "1h"),
-        ),
     )
 
 
-GENERATED = where(DECODER.tokens, kind="generated")
 WASTED = share(grown(where(LEDGER_TOKENS, payer="waste"), "1h"), grown(LEDGER_TOKENS, "1h"))
 
 

@@ -15,13 +15,13 @@ HEADER = "# Generated: change ops/dashboards/ and run `python -m ops.dashboards`
 
 def recording_file() -> str:
     rules = [{"record": rule.record, "expr": rule.expression} for rule in recordings()]
-    return _written({"groups": [{"name": "pixtral-recording", "interval": "30s", "rules": rules}]})
+    return _written({"groups": [{"name": "pixtral-recording", "rules": rules}]})
 
 
 def alerts_file(runbooks: str) -> str:
     """``runbooks``: what the links to runbooks begin with, for example an address."""
     rules = [_rule(alert, runbooks) for alert in alerts()]
-    return _written({"groups": [{"name": "pixtral-alerts", "interval": "30s", "rules": rules}]})
+    return _written({"groups": [{"name": "pixtral-alerts", "rules": rules}]})
 
 
 def _rule(alert: Alert, runbooks: str) -> dict[str, Any]:

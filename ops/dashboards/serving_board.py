@@ -80,8 +80,7 @@ def _now() -> tuple[Panel, ...]:
             "Groups with a fresh token",
             "Decoder groups whose last token is younger than their timeout: what /readyz counts.",
             COUNT,
-            f"count({series.DECODER.token_age} <= {series.DECODER.token_timeout})"
-            " or vector(0)",
+            f"count({series.DECODER.token_age} <= {series.DECODER.token_timeout}) or vector(0)",
             "PixtralGroupNotReady",
             "PixtralNoGroup",
         ),
