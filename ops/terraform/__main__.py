@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from ops.problem import Problem
-from ops.terraform import bindings, runner, schemas
+from ops.terraform import bindings, policy, runner, schemas
+from ops.terraform.ceiling import ceiling
 from ops.terraform.runner import Terraform, Tree
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -20,7 +21,7 @@ FULL = schemas.FOLDER / "full"
 
 @app.command()
 def check(root: Annotated[Path, typer.Argument(help="A root or module under terraform/.")]) -> None:
-    """Format, validate, test and plan one root, offline.
+    """Format, validate, test and plan one root, offline, and hold the policies against the plan.
 
     Example: python -m ops.terraform check terraform/environments/gcp-dev/cluster
     """
@@ -78,6 +79,24 @@ def prune() -> None:
     print(f"{len(used)} types kept in {schemas.FOLDER}")
 
 
+@app.command(name="ceiling")
+def show_ceiling() -> None:
+    """Plan every cluster with its example variables and print the most that its nodes can cost.
+
+    Example: python -m ops.terraform ceiling
+    """
+    with (
+        runner.providers() as environment,
+        tempfile.TemporaryDirectory(prefix="pixtral-terraform-") as work,
+    ):
+        copy = Tree.copied(runner.TREE, Path(work))
+        for folder in sorted(copy.path.glob("environments/*/cluster")):
+            terraform = Terraform(folder, environment)
+            terraform.init()
+            plan = terraform.plan(Path(runner.VARIABLES))
+            print(f"{folder.parent.name:<12}{ceiling(plan).as_text()}")
+
+
 def _wrong(terraform: Terraform) -> list[str]:
     """Stops at the first step that fails: what follows would repeat it."""
     if unformatted := terraform.unformatted():
@@ -88,7 +107,8 @@ def _wrong(terraform: Terraform) -> list[str]:
     if (terraform.root / "tests").is_dir() and (failures := terraform.test()):
         return failures
     if (terraform.root / runner.VARIABLES).is_file():
-        terraform.plan(Path(runner.VARIABLES))
+        plan = terraform.plan(Path(runner.VARIABLES))
+        return [str(each) for each in policy.violations(plan)]
     return []
 
 

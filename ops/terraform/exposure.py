@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ops.terraform.kubernetes import doors
 from ops.terraform.plan import Plan, Resource, blocks
 from ops.terraform.violation import Violation
 
@@ -19,8 +20,6 @@ _PRIVATE = tuple(
 _WIDEST = {4: 16, 6: 32}
 _ANYWHERE = {"*", "any", "internet"}
 
-_SERVICES = ("kubernetes_service", "kubernetes_service_v1")
-_INGRESSES = ("kubernetes_ingress_v1",)
 _INTERNAL_ANNOTATIONS = {
     "networking.gke.io/load-balancer-type": "Internal",
     "cloud.google.com/load-balancer-type": "Internal",
@@ -67,17 +66,10 @@ def dashboard(plan: Plan) -> Iterator[Violation]:
     for opening in _openings(plan):
         if opening.names(_DASHBOARD):
             yield Violation.of(opening.resource, "dashboard reachable", f"opens port {_DASHBOARD}")
-    for service in plan.of(*_SERVICES):
-        outward = service.get("spec.type") in ("LoadBalancer", "NodePort")
-        for port in blocks(_first(service, "spec").get("port")):
-            if outward and _DASHBOARD in (
-                _number(port.get("port")),
-                _number(port.get("target_port")),
-            ):
-                yield Violation.of(service, "dashboard reachable", f"publishes port {_DASHBOARD}")
-    for ingress in plan.of(*_INGRESSES):
-        if _DASHBOARD in _backend_ports(ingress.values):
-            yield Violation.of(ingress, "dashboard reachable", f"leads to port {_DASHBOARD}")
+    for door in doors(plan):
+        if door.outward and _DASHBOARD in door.ports:
+            told = f"leads to port {_DASHBOARD} by a {door.kind}"
+            yield Violation.of(door.resource, "dashboard reachable", told)
 
 
 def public_addresses(plan: Plan) -> Iterator[Violation]:
@@ -150,19 +142,13 @@ def public_control_plane(plan: Plan) -> Iterator[Violation]:
 def load_balancers(plan: Plan) -> Iterator[Violation]:
     """A load balancer says that it is internal, in the words of its cloud."""
     rule = "load balancer not internal"
-    for service in plan.of(*_SERVICES):
-        annotations = service.get("metadata.annotations") or {}
-        internal = any(
-            annotations.get(key) == value for key, value in _INTERNAL_ANNOTATIONS.items()
-        )
-        if service.get("spec.type") == "LoadBalancer" and not internal:
-            yield Violation.of(service, rule, "has no internal annotation")
-    for resource in plan.of(*_INGRESSES):
-        said = _internal(
-            resource.get("spec.ingress_class_name"), resource.get("metadata.annotations")
-        )
-        if said:
-            yield Violation.of(resource, rule, said)
+    for door in doors(plan):
+        if door.kind == "Service" and door.way == "LoadBalancer":
+            annotated = door.annotations.items()
+            if not any(pair in annotated for pair in _INTERNAL_ANNOTATIONS.items()):
+                yield Violation.of(door.resource, rule, "has no internal annotation")
+        if door.kind == "Ingress" and (outside := _internal(door.way, door.annotations)):
+            yield Violation.of(door.resource, rule, outside)
     platform = plan.outputs.get("platform")
     if platform is not None and isinstance(platform.value, dict):
         ingress = platform.value.get("ingress") or {}
@@ -170,7 +156,7 @@ def load_balancers(plan: Plan) -> Iterator[Violation]:
             yield Violation("output.platform.ingress", rule, said)
 
 
-def _internal(name: str | None, annotations: dict[str, str] | None) -> str | None:
+def _internal(name: str | None, annotations: Mapping[str, str] | None) -> str | None:
     """What keeps an ingress from being internal; None when it is."""
     if name not in _INTERNAL_CLASSES:
         return f"class {name} is not known to be internal"
@@ -264,20 +250,3 @@ def _cidrs(rule: Any) -> tuple[str, ...]:
 
 def _present(*values: str | None) -> tuple[str, ...]:
     return tuple(value for value in values if value)
-
-
-def _first(resource: Resource, path: str) -> Any:
-    return next(iter(blocks(resource.get(path))), {})
-
-
-def _number(value: Any) -> int | None:
-    return int(value) if str(value).isdigit() else None
-
-
-def _backend_ports(value: Any) -> set[int]:
-    if isinstance(value, dict):
-        found = {number for number in (_number(value.get("number")),) if number is not None}
-        return found.union(*(_backend_ports(inner) for inner in value.values()))
-    if isinstance(value, list):
-        return set().union(*(_backend_ports(inner) for inner in value))
-    return set()
