@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from serve_app.config import Config
+from serve_app.reasons import plain
 
 APPLICATION = "pixtral"
 # Ray's daemons end within a second or two of being asked, or not at all.
@@ -196,7 +197,9 @@ def status(config: Config, state: Path) -> ClusterStatus:
         if application is None:
             return ClusterStatus(True, "NOT_STARTED", "Ray runs, the application does not")
         tiers = tuple(
-            TierStatus(name, tier.status.value, sum(tier.replica_states.values()), tier.message)
+            TierStatus(
+                name, tier.status.value, sum(tier.replica_states.values()), plain(tier.message)
+            )
             for name, tier in application.deployments.items()
         )
         return ClusterStatus(True, application.status.value, application.message, tiers, pulses())

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
@@ -45,6 +45,7 @@ from serve_app.messages import (
     PrepareRequest,
     Prompt,
 )
+from serve_app.reasons import group_reasons, tier_reasons
 from serve_app.telemetry import GatewayMetrics
 from serve_app.tracing import Tracing
 from shards.errors import GroupError, QueueFullError
@@ -90,8 +91,16 @@ class ServeTiers:
         decoder: Any,
         metrics: GatewayMetrics,
         tracing: Tracing | None = None,
+        may_sleep: Collection[str] = (),
     ) -> None:
+        """``may_sleep``: of preprocessing and vision, those that run only while needed."""
         self._tracing = tracing
+        self._may_sleep = may_sleep
+        # To be asked for a sign of life.
+        self._plain = {
+            "preprocessing": preprocess.options(_by_reference=True),
+            "vision": vision.options(_by_reference=True),
+        }
         self._preprocess = preprocess.options(_by_reference=True)
         self._vision = vision.options(_by_reference=True)
         self._decoder = decoder.options(_by_reference=True)
@@ -145,24 +154,12 @@ class ServeTiers:
         }
 
     async def readiness(self) -> Readiness:
-        try:
-            pulses = await self._decoder.broadcast("pulse").results_async(
-                timeout_s=READINESS_TIMEOUT_S, return_exceptions=True
-            )
-        except Exception as error:
-            _logger.warning("no pulse of the decoder: %r", error)
-            return Readiness(False, ("decoder: no group is running",))
-        reasons = []
-        for pulse in pulses:
-            if isinstance(pulse, BaseException):
-                # In fixed words: anybody may ask, and Ray's would describe the machine.
-                reasons.append("decoder: a group was lost; a new one is starting")
-            elif pulse.token_age_s > pulse.token_timeout_s:
-                reasons.append(
-                    f"decoder group {pulse.group}: no token for {pulse.token_age_s:.0f} s"
-                )
-        if not pulses:
-            reasons.append("decoder: no group is running")
+        groups, *others = await asyncio.gather(
+            _ask(self._decoder, "pulse"), *(_ask(tier, "alive") for tier in self._plain.values())
+        )
+        reasons = group_reasons(groups)
+        for name, answers in zip(self._plain, others, strict=True):
+            reasons += tier_reasons(name, answers, may_sleep=name in self._may_sleep)
         return Readiness(not reasons, tuple(reasons))
 
     async def _prepare(self, request: PrepareRequest) -> Prompt:
@@ -253,6 +250,18 @@ class ServeTiers:
             return await call()
         except Exception as error:
             _refuse(error)
+
+
+async def _ask(tier: Any, method: str) -> list[Any]:
+    """What each running replica says, errors among it; none while none runs."""
+    try:
+        answers: list[Any] = await tier.broadcast(method).results_async(
+            timeout_s=READINESS_TIMEOUT_S, return_exceptions=True
+        )
+    except Exception as error:
+        _logger.warning("no %s of a tier: %r", method, error)
+        return []
+    return answers
 
 
 def _refuse(error: Exception) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serve_app.config import Config
+from serve_app.config import Config, ConfigError
 from serve_app.log import logger
 from serve_app.messages import EncodeRequest, Features, Patches
 from serve_app.observed import observed
@@ -34,6 +34,8 @@ class Vision:
 
         self._tracing = observed(config, "vision")
         vision = config.vision
+        if vision.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("vision.device: cuda, but PyTorch sees no GPU on this machine")
         torch.set_num_threads(vision.threads)
         self._encoder = VisionEncoder.load(
             config.model.path,
@@ -77,6 +79,9 @@ class Vision:
         if error is None:
             team = request.trail.team
             _logger.info("encoded", request_id=request_id, team=team, pictures=pictures)
+
+    async def alive(self) -> None:
+        """Answers."""
 
     async def _one(self, patches: Patches) -> Features:
         features = await self._batcher.submit(await patches.ref, patches.picture.grid)

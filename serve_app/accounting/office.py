@@ -35,6 +35,8 @@ from serve_app.config import Accounting, Config, ConfigError
 from serve_app.errors import LedgerUnavailable
 
 BOOTSTRAP_KEY = "bootstrap"
+# A load balancer waits no longer for its answer.
+REACH_S = 2.0
 
 
 def prepare(config: Config, token: str) -> None:
@@ -157,6 +159,15 @@ class Office:
 
     async def __aexit__(self, *_: object) -> None:
         await self._closing.aclose()
+
+    async def reachable(self) -> bool:
+        """Whether the database answers within ``REACH_S``."""
+        try:
+            async with asyncio.timeout(REACH_S), self.database.read() as connection:
+                await connection.execute(select(1))
+        except (LedgerUnavailable, TimeoutError):
+            return False
+        return True
 
     async def _ended(self, chore: asyncio.Task[None]) -> None:
         # SQLite has one writer: while it is ours, no chore is cancelled inside a transaction, whose

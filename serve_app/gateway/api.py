@@ -85,7 +85,7 @@ def create_app(
         lifespan=lifespan,
     )
     keyed = [Depends(KeyCheck(office.directory, asks=config.gateway.auth))]
-    app.include_router(health_routes(tiers))
+    app.include_router(health_routes(tiers, office))
     app.include_router(metrics_routes(office, config))
     app.include_router(chat_routes(chat, owners, office, Dialect.OPENAI, keyed))
     app.include_router(

@@ -36,7 +36,9 @@ class Gateway:
         self._tracing = observed(config, "gateway")
         self._metrics = GatewayMetrics(config.model.name, faults())
         self._build = BuildMetrics(build_labels(config))
-        self._tiers = ServeTiers(preprocess, vision, decoder, self._metrics, self._tracing)
+        self._tiers = ServeTiers(
+            preprocess, vision, decoder, self._metrics, self._tracing, may_sleep(config)
+        )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(
@@ -53,6 +55,15 @@ class Gateway:
             self._metrics,
             self._tracing,
         )
+
+
+def may_sleep(config: Config) -> frozenset[str]:
+    """Tiers that run no replica while there is nothing to do."""
+    scaling = {
+        "preprocessing": config.preprocess.autoscaling,
+        "vision": config.vision.autoscaling,
+    }
+    return frozenset(name for name, tier in scaling.items() if not tier.min_replicas)
 
 
 def build_labels(config: Config) -> dict[str, str]:

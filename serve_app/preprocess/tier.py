@@ -70,6 +70,9 @@ class Preprocess:
                 error=error,
             )
 
+    async def alive(self) -> None:
+        """Answers."""
+
     def _count(self, more: int) -> None:
         self._taken_in += more
         self._metrics.waiting.set(max(0, self._taken_in - self._threads))
