@@ -24,7 +24,9 @@ _KEPT = ("type", "enum", "minimum", "maximum", "pattern", "required", "format")
 
 def strict(definition: Path) -> dict[str, Any]:
     """The whole definition's schema, strict."""
-    resource = yaml.safe_load(gzip.decompress(definition.read_bytes()))
+    # Libyaml's, where there is one: the definition has some thirty thousand lines.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    resource = yaml.load(gzip.decompress(definition.read_bytes()), Loader=loader)
     (version,) = (each for each in resource["spec"]["versions"] if each["name"] == "v1")
     schema = _strict(version["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}
