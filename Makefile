@@ -1,6 +1,7 @@
 # up      install, start in the background, ask a first picture question
 # down    stop; nothing stays behind
 # test    every test        check   format, lint, types        bench   measure
+# test-terraform   check and plan every environment under terraform/, offline (needs the terraform binary)
 # soak    the long chaos test: 500 requests, processes killed, databases paused (a quarter of an hour)
 #
 # Each target sets up what it needs in .venv; the second time is quick.
@@ -23,7 +24,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 EXAMPLE := ops/examples/shapes.png
 
-.PHONY: help up down test soak check bench
+.PHONY: help up down test test-terraform soak check bench
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
@@ -47,6 +48,9 @@ ifeq ($(TEST_ARGS),)
 else
 	@$(BIN)/python -m pytest $(TEST_ARGS)
 endif
+
+test-terraform: .venv/.installed-dev
+	@$(BIN)/python -m pytest tests/terraform -n 2 $(TEST_ARGS)
 
 soak: .venv/.installed-dev
 	@PIXTRAL_SOAK=1 $(BIN)/python -m pytest tests/chaos -o log_cli=true -o log_cli_level=INFO $(TEST_ARGS)

@@ -22,19 +22,21 @@ from ops import question, summary
 from ops.admin import keys, prices, teams, usage
 from ops.bench import __main__ as bench
 from ops.console import JsonOption, KeyOption, UrlOption, one_line_errors, target
-from ops.edge import Endpoints, get_json, health
+from ops.deploy import command as deploy_command
+from ops.edge import get_json
 from ops.launch import UNTRAINED, Launcher, hold
-from ops.overview import Overview
+from ops.planning.command import plan as plan_command
 from ops.problem import Problem
-from ops.progress import Progress, quiet_serve
+from ops.progress import Progress, show_live
 from ops.settings import Options, resolve
 from ops.state import State
+from ops.status import overview, overviews
+from ops.weights import commands as weights
 from serve_app import cluster
 
 app = typer.Typer(
     help="Serve Pixtral on this machine: start, look, ask, stop.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -43,6 +45,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(prices.app, name="prices")
 app.add_typer(usage.app, name="usage")
 app.add_typer(bench.app, name="bench")
+app.add_typer(weights.app, name="weights")
+app.add_typer(deploy_command.app, name="deploy")
 
 ModelOption = Annotated[
     Path | None,
@@ -67,6 +71,9 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once it is ready; `pixtral down` stops it.")
     ] = False,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Start this machine's Prometheus beside it.")
+    ] = False,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Ask for no key; on loopback only.")
     ] = False,
@@ -79,7 +86,9 @@ def up(
 
     Example: pixtral up --model ~/models/Pixtral-12B-2409 --tp 2 --detach
     """
-    options = Options(config, model, port, tp, auth=False if no_auth else None)
+    options = Options(
+        config, model, port, tp, auth=False if no_auth else None, observe=observe or None
+    )
     with one_line_errors():
         launcher = _launcher()
         with _terminated_is_interrupted():
@@ -114,10 +123,14 @@ def down() -> None:
 
 
 @app.command()
-def status(json_: JsonOption = False) -> None:
-    """Show what runs and whether it is ready.
+def status(
+    live: Annotated[bool, typer.Option("--live", help="Stay, and refresh until Ctrl-C.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Show what runs, what it does and whether it is ready.
 
-    Tiers with their replicas, KV cache, readiness and addresses; the exit code is 0 when ready.
+    Tiers with replicas and queues, KV cache, tokens a second, what today brought, and addresses;
+    the exit code is 0 when ready.
 
     Example: pixtral status --json
     """
@@ -126,11 +139,14 @@ def status(json_: JsonOption = False) -> None:
         running = state.running()
         if running is None:
             raise Problem("nothing is running; start it with `pixtral up`")
-        with quiet_serve():
-            reported = cluster.status(running.config, state.folder)
-        overview = Overview(running, reported, health(Endpoints.of(running.config)))
-        typer.echo(json.dumps(overview.as_dict(), indent=2) if json_ else overview.as_text())
-        if not overview.ready:
+        if live and json_:
+            raise Problem("--live is for people: leave out --json")
+        if live:
+            show_live(each.as_text() for each in overviews(running, state, cluster.status))
+            return
+        seen = overview(running, state, cluster.status)
+        typer.echo(json.dumps(seen.as_dict(), indent=2) if json_ else seen.as_text())
+        if not seen.ready:
             raise typer.Exit(1)
 
 
@@ -206,6 +222,9 @@ def doctor(
             typer.echo("\n".join(finding.line() for finding in findings))
         if not all(finding.ok for finding in findings):
             raise typer.Exit(1)
+
+
+app.command("plan")(plan_command)
 
 
 def _launcher() -> Launcher:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ops import host
 from ops.edge import Endpoints, health
+from ops.finding import Finding
+from ops.gpus import examine_gpus
 from ops.memory import GIB, available_bytes, host_need, size
 from ops.preflight import (
     check_accounts,
@@ -22,32 +25,12 @@ from ops.preflight import (
     named_ports,
 )
 from ops.problem import Problem
-from serve_app.config import Config
+from serve_app.config import Config, ConfigError
+from serve_app.errors import ApiError
 from shards.config import ModelConfig
 
 _DISK_BYTES = 2 * GIB  # Ray's session folder and logs
 _RAY_SHARED_MEMORY = Path("/dev/shm")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """``advice`` says what to do; empty where all is well."""
-
-    subject: str
-    found: str
-    advice: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return not self.advice
-
-    def line(self) -> str:
-        mark = "ok      " if self.ok else "problem "
-        advice = f"\n{'':21}{self.advice}" if self.advice else ""
-        return f"{mark} {self.subject:<11} {self.found}{advice}"
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "ok": self.ok}
 
 
 def examine(config: Config, *, temp: Path, running: bool) -> Iterator[Finding]:
@@ -55,16 +38,25 @@ def examine(config: Config, *, temp: Path, running: bool) -> Iterator[Finding]:
     yield python()
     yield torch_build(config)
     yield package("ray", "2.60")
+    yield from examine_gpus(config, running=running)
+    many = not config.accounting.single_gateway
+    yield host.limits(many=many)
+    yield host.cgroup()
+    yield host.local_clock(many=many)
     yield shared_memory(config)
     yield disk(temp)
     yield ports(config, running)
-    yield accounts(config)
+    kept = accounts(config)
+    yield kept
+    if kept.ok and many:
+        yield skew(config)
     try:
         model = check_model(config.model.path)
     except Problem as problem:
         yield Finding("model", str(config.model.path), str(problem))
         return
     yield Finding("model", f"{config.model.name} in {config.model.path}")
+    yield host.disk_speed(config.model.path)
     cut = f"{config.decoder.tensor_parallel} cut it evenly"
     ranks = _checked("ranks", cut, check_ranks, config, model)
     yield ranks
@@ -134,6 +126,19 @@ def accounts(config: Config) -> Finding:
     embedded = config.accounting.single_gateway
     found = "kept in a file, for one gateway" if embedded else "PostgreSQL answers"
     return _checked("accounts", found, check_accounts, config)
+
+
+def skew(config: Config) -> Finding:
+    """Our clock beside the database's."""
+    # Here, as it imports what would slow down every other command.
+    from serve_app.accounting.office import database_time
+
+    before = time.time()
+    try:
+        theirs = database_time(config)
+    except (ApiError, ConfigError) as error:
+        return Finding("skew", str(error), "see accounts")
+    return host.clock_skew(theirs, before, time.time())
 
 
 def memory(config: Config, model: ModelConfig) -> Finding:

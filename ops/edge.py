@@ -25,6 +25,7 @@ class Endpoints:
     root: str
     dashboard: str
     metrics: str
+    prometheus: str | None = None
 
     @classmethod
     def of(cls, config: Config) -> Endpoints:
@@ -33,6 +34,9 @@ class Endpoints:
             root=f"http://{host}:{config.gateway.port}",
             dashboard=f"http://127.0.0.1:{config.ray.dashboard_port}",
             metrics=f"http://127.0.0.1:{config.ray.metrics_port}/metrics",
+            prometheus=f"http://127.0.0.1:{config.observe.port}"
+            if config.observe.enabled
+            else None,
         )
 
     @property

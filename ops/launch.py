@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ops import observe
 from ops.edge import Endpoints, wait_ready
 from ops.licence import licence
 from ops.memory import available_bytes, host_need, size
@@ -40,6 +41,14 @@ class Cluster(Protocol):
     def stop(self, config: Config, state: Path) -> None: ...
 
 
+class Observer(Protocol):
+    """What is asked of ``ops.observe``, a module."""
+
+    def check(self) -> object: ...
+    def start(self, config: Config, state: Path) -> None: ...
+    def stop(self, state: Path) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Up:
     """A system that answers; ``already``: it did so before this call."""
@@ -56,6 +65,7 @@ class Launcher:
     progress: Progress
     make_bundled: Callable[[Path], Path]
     ready_timeout_s: float = READY_TIMEOUT_S
+    observer: Observer = observe
 
     def up(self, options: Options) -> Up:
         """Start everything and return once it generates tokens; a running system is left alone.
@@ -104,6 +114,8 @@ class Launcher:
         if config.model.untrained:
             self.progress.note(UNTRAINED.format(name=config.model.name))
         with self.progress.step("plan", "cutting the model, counting bytes and ports") as step:
+            if config.observe.enabled:
+                self.observer.check()
             check_ports(config)
             check_ranks(config, model)
             check_memory(config, model)
@@ -131,6 +143,10 @@ class Launcher:
             self.progress.note("Serve's HTTP proxy died while starting; trying once more")
             self.cluster.stop(config, self.state.folder)
             self._start_again(config)
+        if config.observe.enabled:
+            with self.progress.step("Prometheus", "starting on loopback") as step:
+                self.observer.start(config, self.state.folder)
+                step.outcome = f"scrapes this system, http://127.0.0.1:{config.observe.port}"
         with self.progress.step("warm-up", "waiting for a first token of every group") as step:
             self._wait_ready(config)
             step.outcome = "every group generated a token"
@@ -176,6 +192,7 @@ class Launcher:
         return running.ready and wait_ready(Endpoints.of(running.config), timeout_s=2.0).answering
 
     def _stop(self, config: Config) -> None:
+        self.observer.stop(self.state.folder)
         self.cluster.stop(config, self.state.folder)
         self.state.note_stopped()
 

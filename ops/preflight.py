@@ -92,6 +92,7 @@ def named_ports(config: Config) -> dict[str, int]:
         "ray.gcs_port": config.ray.gcs_port,
         "ray.dashboard_port": config.ray.dashboard_port,
         "ray.metrics_port": config.ray.metrics_port,
+        **({"observe.port": config.observe.port} if config.observe.enabled else {}),
     }
 
 

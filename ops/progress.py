@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
+from rich.text import Text
 
 _NAME_WIDTH = 9
 
@@ -64,3 +66,13 @@ def quiet_serve() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(matters)
+
+
+def show_live(screens: Iterable[str], console: Console | None = None) -> None:
+    """Each screen in the place of the one before, on stdout, until they end or Ctrl-C."""
+    with Live(console=console or Console(highlight=False), auto_refresh=False) as shown:
+        try:
+            for screen in screens:
+                shown.update(Text(screen), refresh=True)
+        except KeyboardInterrupt:
+            return

@@ -30,6 +30,7 @@ class Options:
     port: int | None = None
     tensor_parallel: int | None = None
     auth: bool | None = None
+    observe: bool | None = None
 
     @property
     def given(self) -> bool:
@@ -55,6 +56,8 @@ def resolve(options: Options, make_bundled: Callable[[Path], Path], state: State
         overrides["decoder.tensor_parallel"] = options.tensor_parallel
     if options.auth is not None:
         overrides["gateway.auth"] = options.auth
+    if options.observe is not None:
+        overrides["observe.enabled"] = options.observe
     if options.model is not None:
         overrides["model.path"] = str(options.model)
     bundled = options.model is None and not _names_a_model(file)

@@ -5,6 +5,7 @@
     ├── pepper             0600   without it no stored key can be checked: keep a copy
     ├── accounting.sqlite  0600   the ledger, unless the config names a database
     ├── journal/                  what this machine's groups computed, until it is in the ledger
+    ├── prometheus/                what `up --observe` recorded, bounded
     ├── running.json       0600   the config in use, there from `up` to `down`
     └── lock                      one `up` or `down` at a time
 

@@ -21,6 +21,7 @@ def as_json(up: Up) -> str:
             "untrained": up.config.model.untrained,
             "dashboard": endpoints.dashboard,
             "metrics": endpoints.metrics,
+            "prometheus": endpoints.prometheus,
         },
         indent=2,
     )
@@ -41,6 +42,8 @@ def as_text(up: Up, ray_token: Path) -> str:
         f"                 asks for a token; show it with:  cat {ray_token}",
         f"  model          {config.model.name}  ({config.model.path})",
     ]
+    if endpoints.prometheus is not None:
+        lines.append(f"  Prometheus     {endpoints.prometheus}  (alerts: /alerts)")
     if config.gateway.auth:
         lines.append(f"  key            {up.api_key}")
         lines.append(f"                 kept in {config.gateway.api_key_file}")

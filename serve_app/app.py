@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import LoggingConfig
 
-from serve_app.config import Autoscaling, Config, ConfigError, value_bytes
+from serve_app.config import Autoscaling, Config, ConfigError, load_config, value_bytes
 from serve_app.decoder.group import DecoderGroup
 from serve_app.gateway.ingress import Gateway
 from serve_app.preprocess.tier import Preprocess
+from serve_app.tracing import require_exporter
 from serve_app.vision import Vision
 from shards.config import ModelConfig, read_model_config
 from shards.plan import check_cut, kv_blocks, kv_bytes_per_token
@@ -19,6 +22,8 @@ from shards.tokenizer import Tokenizer
 
 # How often replicas report their load: the floor of every upscale and downscale delay.
 METRICS_INTERVAL_S = 1.0
+# A mark more than an amount: a node offers 1 of its tiers, and CPUs and GPUs say how many fit.
+TIER_SHARE = 0.001
 # Answers are ended, what is not complete is stopped, and what waits is written to the ledger.
 GATEWAY_SHUTDOWN_S = 30.0
 
@@ -30,6 +35,8 @@ def build(config: Config) -> Application:
         ModelConfigError, PlanError: the model folder or the cut is wrong.
         ConfigError: the accounts have no place.
     """
+    if config.telemetry.otlp_endpoint is not None:
+        require_exporter()
     model = read_model_config(config.model.path)
     check_cut(model, config.decoder.tensor_parallel)
     Tokenizer.from_folder(config.model.path).require_model(model)
@@ -40,37 +47,56 @@ def build(config: Config) -> Application:
 
     preprocess = _tier(
         Preprocess,
+        config,
         config.preprocess.autoscaling,
         max_ongoing_requests=config.preprocess.max_ongoing_requests,
-        ray_actor_options={"num_cpus": config.preprocess.num_cpus},
+        ray_actor_options={"num_cpus": config.preprocess.num_cpus, **_at(config, "preprocess")},
     ).bind(config)
     vision = _tier(
         Vision,
+        config,
         config.vision.autoscaling,
         max_ongoing_requests=config.vision.max_ongoing_requests,
         ray_actor_options={
             "num_cpus": config.vision.num_cpus,
             "num_gpus": config.vision.num_gpus,
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(config.vision.threads)}},
+            **_at(config, "vision"),
         },
     ).bind(config)
     decoder = _tier(
         DecoderGroup,
+        config,
         config.decoder.autoscaling,
         max_ongoing_requests=config.decoder.max_batch_sequences + config.decoder.max_waiting,
-        ray_actor_options={"num_cpus": 0.5},
-        placement_group_bundles=[{"CPU": 0.5}, *_rank_bundles(config)],
+        ray_actor_options={"num_cpus": 0.5, **_at(config, "decoder")},
+        placement_group_bundles=[_replica_bundle(config), *_rank_bundles(config)],
         placement_group_strategy="STRICT_PACK",
         health_check_period_s=2,
         health_check_timeout_s=30,
     ).bind(config, max_context_tokens)
     return _tier(
         Gateway,
+        config,
         config.gateway.autoscaling,
         max_ongoing_requests=config.gateway.max_ongoing_requests,
         graceful_shutdown_timeout_s=GATEWAY_SHUTDOWN_S,
-        ray_actor_options={"num_cpus": 0.5},
+        ray_actor_options={"num_cpus": 0.5, **_at(config, "gateway")},
     ).bind(config, max_context_tokens, preprocess, vision, decoder)
+
+
+def application(args: dict[str, str]) -> Application:
+    """What Serve's own config file names as ``serve_app.app:application``.
+
+    Args:
+        args: ``config_file`` is a path that every node has.
+
+    Raises:
+        ConfigError, ModelConfigError, PlanError: as ``build``; no ``config_file`` is given.
+    """
+    if set(args) != {"config_file"}:
+        raise ConfigError(f"application takes config_file and nothing else, not {sorted(args)}")
+    return build(load_config(Path(args["config_file"])))
 
 
 def context_tokens(config: Config, model: ModelConfig) -> int:
@@ -87,10 +113,11 @@ def context_tokens(config: Config, model: ModelConfig) -> int:
     return min(context, blocks * decoder.block_size)
 
 
-def _tier(kind: type, scaling: Autoscaling, **options: Any) -> Any:
+def _tier(kind: type, config: Config, scaling: Autoscaling, **options: Any) -> Any:
     return serve.deployment(
         kind,
         name=kind.__name__,
+        logging_config=LoggingConfig(encoding=config.telemetry.log_format.upper()),
         autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.min_replicas,
             max_replicas=scaling.max_replicas,
@@ -102,6 +129,15 @@ def _tier(kind: type, scaling: Autoscaling, **options: Any) -> Any:
         ),
         **options,
     )
+
+
+def _at(config: Config, tier: str) -> dict[str, dict[str, float]]:
+    """Keep a tier to its own nodes, or what asks for little would take the decoder's place."""
+    return {"resources": {f"pixtral_{tier}": TIER_SHARE}} if config.ray.tier_resources else {}
+
+
+def _replica_bundle(config: Config) -> dict[str, float]:
+    return {"CPU": 0.5, **_at(config, "decoder").get("resources", {})}
 
 
 def _rank_bundles(config: Config) -> list[dict[str, float]]:

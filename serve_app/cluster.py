@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from serve_app.config import Config
+from serve_app.reasons import plain
 
 APPLICATION = "pixtral"
 # Ray's daemons end within a second or two of being asked, or not at all.
@@ -79,27 +80,43 @@ class ClusterStatus:
     pulses: tuple[dict[str, Any], ...] = ()
 
 
+# What every Ray process needs wherever it runs; pods get exactly these (ops/deploy/pods.py).
+EVERYWHERE = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Threads of Serve outlive a driver's connection; reconnecting for them to a system that is
+    # gone would end the process after a minute.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    # A reference pickled outside Ray's counting leaks; make such a mistake fail loudly.
+    "RAY_allow_out_of_band_object_ref_serialization": "0",
+    # Ray's coming default: a process that booked no GPU keeps its environment.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A group lives on one host, so its ranks need no other interface.
+    "GLOO_SOCKET_IFNAME": "lo",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    **SERVE_SETTINGS,
+}
+
+
 def environment(config: Config, state: Path) -> dict[str, str]:
     """What every Ray process and driver of this system needs in its environment."""
     return {
-        "RAY_AUTH_MODE": "token",
+        **EVERYWHERE,
         "RAY_AUTH_TOKEN_PATH": str(state / "ray-token"),
         "RAY_ADDRESS": f"127.0.0.1:{config.ray.gcs_port}",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # Threads of Serve outlive a driver's connection; reconnecting for them to a system that is
-        # gone would end the process after a minute.
-        "RAY_ENABLE_AUTO_CONNECT": "0",
         # Ray would otherwise replace a loopback node address by the machine's own.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        # A reference pickled outside Ray's counting leaks; make such a mistake fail loudly.
-        "RAY_allow_out_of_band_object_ref_serialization": "0",
-        # Ray's coming default: a process that booked no GPU keeps its environment.
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        **SERVE_SETTINGS,
+        **_prometheus(config),
     }
+
+
+def _prometheus(config: Config) -> dict[str, str]:
+    """Where Ray's dashboard asks for history. Of Grafana it is told nothing: it looks on this
+    machine's port 3000, and shows no graphs where none is."""
+    if not config.observe.enabled:
+        return {}
+    return {"RAY_PROMETHEUS_HOST": f"http://127.0.0.1:{config.observe.port}"}
 
 
 def session_folder(state: Path) -> Path:
@@ -184,7 +201,9 @@ def status(config: Config, state: Path) -> ClusterStatus:
         if application is None:
             return ClusterStatus(True, "NOT_STARTED", "Ray runs, the application does not")
         tiers = tuple(
-            TierStatus(name, tier.status.value, sum(tier.replica_states.values()), tier.message)
+            TierStatus(
+                name, tier.status.value, sum(tier.replica_states.values()), plain(tier.message)
+            )
             for name, tier in application.deployments.items()
         )
         return ClusterStatus(True, application.status.value, application.message, tiers, pulses())

@@ -245,13 +245,57 @@ class Accounting(_Frozen):
 
 
 class Ray(_Frozen):
-    """``num_cpus`` is what tiers book, not cores: a laptop runs all tiers on two."""
+    """``num_cpus`` is what tiers book, not cores: a laptop runs all tiers on two.
+
+    ``tier_resources``: each tier runs only on nodes that offer ``pixtral_<tier>``, as those of
+    ``pixtral deploy render`` do; off where one node runs everything.
+    """
 
     num_cpus: int = Field(12, ge=1)
+    tier_resources: bool = False
     object_store_bytes: int = Field(512 * 2**20, ge=80 * 2**20)
     dashboard_port: int = Field(8265, ge=1, le=65535)
     gcs_port: int = Field(6379, ge=1, le=65535)
     metrics_port: int = Field(8080, ge=1, le=65535)
+
+
+class Observe(_Frozen):
+    """A Prometheus beside the system, on loopback (``pixtral up --observe``).
+
+    What it keeps is bounded by ``retention_days`` and ``retention_mb``, whichever ends first. Ray
+    reports every 10 s: scraping more often shows nothing more.
+    """
+
+    enabled: bool = False
+    port: int = Field(9090, ge=1, le=65535)
+    scrape_interval_s: int = Field(15, ge=1)
+    retention_days: int = Field(7, ge=1)
+    retention_mb: int = Field(512, ge=64)
+
+
+class Telemetry(_Frozen):
+    """Traces and logs. Metrics are always on, and nothing is sent anywhere unless set here.
+
+    Attributes:
+        otlp_endpoint: where traces are sent by OTLP/HTTP, as ``http://collector:4318``; the
+            exporter reads OTEL_EXPORTER_OTLP_HEADERS for a collector that asks for a key.
+        sample_ratio: of the requests that are traced.
+        accept_parent: whether a client's ``traceparent`` header names the trace, and decides
+            whether the request is traced; only where clients are ours.
+        log_format: of Serve's log file of each replica.
+    """
+
+    otlp_endpoint: str | None = None
+    sample_ratio: float = Field(1.0, ge=0, le=1)
+    accept_parent: bool = False
+    log_format: Literal["text", "json"] = "text"
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_address(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("must be http://host:port or https://…")
+        return url
 
 
 class Config(_Frozen):
@@ -262,6 +306,8 @@ class Config(_Frozen):
     decoder: Decoder = Decoder()
     accounting: Accounting = Accounting()
     ray: Ray = Ray()
+    observe: Observe = Observe()
+    telemetry: Telemetry = Telemetry()
 
     @model_validator(mode="after")
     def _one_writer_on_sqlite(self) -> Config:

@@ -23,6 +23,7 @@ Bodies are built in ``gateway/error_body.py`` so that both official clients pars
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from shards.errors import ContextLengthError, GroupError, RequestError
@@ -170,6 +171,16 @@ def api_error(error: BaseException) -> ApiError:
     if isinstance(error, GroupError):
         return GenerationFailed("the model's group of GPUs failed while answering; try again")
     return ServerFault("internal error; quote the request id when reporting it")
+
+
+def faults() -> Iterator[tuple[str, str]]:
+    """(status, code) of every kind of error above, for whoever counts them."""
+    kinds = [ApiError]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if kind.__module__ == __name__ and kind is not ApiError:
+            yield str(int(kind.status)), kind.default_code
 
 
 def _rebuild(

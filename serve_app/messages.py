@@ -18,6 +18,20 @@ ArrayRef = Any
 
 
 @dataclass(frozen=True, slots=True)
+class Trail:
+    """What logs and traces say of a request in every tier.
+
+    ``traceparent`` is W3C's, of the span that the tier's own are part of; None if it is not traced.
+    """
+
+    team: str = ""
+    traceparent: str | None = None
+
+
+NO_TRAIL = Trail()
+
+
+@dataclass(frozen=True, slots=True)
 class PrepareRequest:
     """A conversation and the encoded bytes (JPEG, PNG, WebP, GIF) of its pictures."""
 
@@ -25,6 +39,7 @@ class PrepareRequest:
     conversation: Conversation
     pictures: tuple[bytes, ...]
     max_pictures: int | None = None
+    trail: Trail = NO_TRAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +64,16 @@ class Prompt:
     patches: tuple[Patches, ...] = ()
     source: PrepareRequest | None = None
 
+    @property
+    def trail(self) -> Trail:
+        return NO_TRAIL if self.source is None else self.source.trail
+
 
 @dataclass(frozen=True, slots=True)
 class EncodeRequest:
     request_id: str
     patches: tuple[Patches, ...]
+    trail: Trail = NO_TRAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +91,7 @@ class Features:
 class Generate:
     request: GenerationRequest
     features: tuple[Features, ...] = ()
+    trail: Trail = NO_TRAIL
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ While a pass runs, pictures gather; the next pass takes, in order of arrival, as
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shards.grid import Grid
@@ -21,17 +22,33 @@ class _Waiting:
     patches: Any
     grid: Grid
     done: asyncio.Future[Any]
+    since: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureQueue:
+    """What waits for a pass."""
+
+    pictures: int
+    patches: int
 
 
 class PictureBatcher:
     """Args:
     encode: (patches of each picture, grids) -> features of each picture; runs on a thread.
     max_patches: most patches in one pass; a picture larger than that goes alone.
+    watch: told what waits, and, when a pass begins, for how long its oldest picture did (s).
     """
 
-    def __init__(self, encode: Encode, max_patches: int) -> None:
+    def __init__(
+        self,
+        encode: Encode,
+        max_patches: int,
+        watch: Callable[[PictureQueue, float | None], None] | None = None,
+    ) -> None:
         self._encode = encode
         self._max_patches = max_patches
+        self._watch = watch
         self._waiting: deque[_Waiting] = deque()
         self._worker: asyncio.Task[None] | None = None
 
@@ -43,6 +60,7 @@ class PictureBatcher:
         """
         waiting = _Waiting(patches, grid, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
+        self._tell(None)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._drain())
         return await waiting.done
@@ -52,6 +70,7 @@ class PictureBatcher:
             batch = self._next_batch()
             if not batch:
                 continue
+            self._tell(time.monotonic() - batch[0].since)
             try:
                 features = await asyncio.to_thread(
                     self._encode,
@@ -65,6 +84,11 @@ class PictureBatcher:
                 for picture in batch:
                     if not picture.done.done():
                         picture.done.set_exception(error)
+
+    def _tell(self, waited_s: float | None) -> None:
+        if self._watch is not None:
+            patches = sum(picture.grid.patches for picture in self._waiting)
+            self._watch(PictureQueue(len(self._waiting), patches), waited_s)
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

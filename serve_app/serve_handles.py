@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
@@ -38,6 +37,7 @@ from ray.exceptions import (
 )
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from serve_app.answer_pace import AnswerPace
 from serve_app.errors import ApiError, GenerationFailed, Overloaded, api_error
 from serve_app.gateway.tiers import Readiness
 from serve_app.messages import (
@@ -48,7 +48,9 @@ from serve_app.messages import (
     PrepareRequest,
     Prompt,
 )
+from serve_app.reasons import group_reasons, tier_reasons
 from serve_app.telemetry import GatewayMetrics
+from serve_app.tracing import Tracing
 from shards.errors import GroupError, QueueFullError
 from shards.request import Delta, GenerationRequest, never_begun
 
@@ -87,38 +89,51 @@ def tier_lost(error: BaseException) -> bool:
 class ServeTiers:
     """The tiers behind the gateway, over deployment handles (see ``gateway/tiers.py``)."""
 
-    def __init__(self, preprocess: Any, vision: Any, decoder: Any, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self,
+        preprocess: Any,
+        vision: Any,
+        decoder: Any,
+        metrics: GatewayMetrics,
+        tracing: Tracing | None = None,
+        may_sleep: Collection[str] = (),
+    ) -> None:
+        """``may_sleep``: of preprocessing and vision, those that run only while needed."""
+        self._tracing = tracing
+        self._may_sleep = may_sleep
         self._preprocess = _Transports(preprocess)
         self._vision = vision.options(_by_reference=True)
         self._decoder = decoder.options(_by_reference=True)
         self._streaming_decoder = _Transports(decoder, stream=True)
+        # To be asked for a sign of life.
+        self._others = {
+            "preprocessing": self._preprocess.carrying(refs=True),
+            "vision": self._vision,
+        }
         self._metrics = metrics
         # Requests that are being answered through here, and those of them that were aborted.
         self._open: set[str] = set()
         self._aborted: set[str] = set()
 
     async def prepare(self, request: PrepareRequest) -> Prompt:
+        if self._tracing is not None:
+            parent = self._tracing.parent_of(request.request_id)
+            request = replace(request, trail=replace(request.trail, traceparent=parent))
         prompt = await self._retried(lambda: self._prepare(request))
         return replace(prompt, source=request)
 
     async def generate(
         self, request: GenerationRequest, prompt: Prompt
     ) -> AsyncGenerator[tuple[Delta, ...], None]:
-        accepted = time.perf_counter()
-        answered = False
+        pace = AnswerPace(self._metrics)
         self._open.add(request.request_id)
         try:
             async with aclosing(self._attempts(request, prompt)) as stream:
                 async for deltas in stream:
-                    if not answered:
-                        answered = True
-                        self._metrics.time_to_first_token.observe(time.perf_counter() - accepted)
-                        self._metrics.prompt_tokens.inc(deltas[0].prompt_tokens)
-                    self._metrics.completion_tokens.inc(
-                        sum(len(delta.token_ids) for delta in deltas)
-                    )
+                    pace.delivered(deltas)
                     yield deltas
         finally:
+            pace.ended()
             self._open.discard(request.request_id)
             self._aborted.discard(request.request_id)
 
@@ -144,24 +159,12 @@ class ServeTiers:
         }
 
     async def readiness(self) -> Readiness:
-        try:
-            pulses = await self._decoder.broadcast("pulse").results_async(
-                timeout_s=READINESS_TIMEOUT_S, return_exceptions=True
-            )
-        except Exception as error:
-            _logger.warning("no pulse of the decoder: %r", error)
-            return Readiness(False, ("decoder: no group is running",))
-        reasons = []
-        for pulse in pulses:
-            if isinstance(pulse, BaseException):
-                # In fixed words: anybody may ask, and Ray's would describe the machine.
-                reasons.append("decoder: a group was lost; a new one is starting")
-            elif pulse.token_age_s > pulse.token_timeout_s:
-                reasons.append(
-                    f"decoder group {pulse.group}: no token for {pulse.token_age_s:.0f} s"
-                )
-        if not pulses:
-            reasons.append("decoder: no group is running")
+        groups, *others = await asyncio.gather(
+            _ask(self._decoder, "pulse"), *(_ask(tier, "alive") for tier in self._others.values())
+        )
+        reasons = group_reasons(groups)
+        for name, answers in zip(self._others, others, strict=True):
+            reasons += tier_reasons(name, answers, may_sleep=name in self._may_sleep)
         return Readiness(not reasons, tuple(reasons))
 
     async def _prepare(self, request: PrepareRequest) -> Prompt:
@@ -173,7 +176,7 @@ class ServeTiers:
         if not prompt.patches:
             return ()
         features: tuple[Features, ...] = await self._vision.encode.remote(
-            EncodeRequest(request_id, prompt.patches)
+            EncodeRequest(request_id, prompt.patches, prompt.trail)
         )
         return features
 
@@ -214,7 +217,7 @@ class ServeTiers:
             yield never_begun(request)
             return
         decoder = self._streaming_decoder.carrying(refs=bool(features))
-        stream = decoder.generate.remote(Generate(request, features))
+        stream = decoder.generate.remote(Generate(request, features, prompt.trail))
         ended = False
         try:
             async for deltas in stream:
@@ -265,6 +268,18 @@ class _Transports:
 
     def carrying(self, *, refs: bool) -> Any:
         return self._by_reference if refs else self._by_message
+
+
+async def _ask(tier: Any, method: str) -> list[Any]:
+    """What each running replica says, errors among it; none while none runs."""
+    try:
+        answers: list[Any] = await tier.broadcast(method).results_async(
+            timeout_s=READINESS_TIMEOUT_S, return_exceptions=True
+        )
+    except Exception as error:
+        _logger.warning("no %s of a tier: %r", method, error)
+        return []
+    return answers
 
 
 def _refuse(error: Exception) -> NoReturn:

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serve_app.config import Config
+from serve_app.config import Config, ConfigError
+from serve_app.log import logger
 from serve_app.messages import EncodeRequest, Features, Patches
-from serve_app.picture_batch import PictureBatcher
+from serve_app.observed import observed
+from serve_app.picture_batch import PictureBatcher, PictureQueue
 from serve_app.serve_handles import put_array
 from serve_app.telemetry import VisionMetrics
 from shards.grid import Grid
 
 if TYPE_CHECKING:
     import torch
+
+_logger = logger(__name__)
 
 
 class Vision:
@@ -28,15 +32,18 @@ class Vision:
 
         from shards.vision_model import VisionEncoder
 
+        self._tracing = observed(config, "vision")
         vision = config.vision
+        if vision.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("vision.device: cuda, but PyTorch sees no GPU on this machine")
         torch.set_num_threads(vision.threads)
         self._encoder = VisionEncoder.load(
             config.model.path,
             device=torch.device("cuda:0" if vision.device == "cuda" else "cpu"),
             dtype=vision.dtype,
         )
-        self._batcher = PictureBatcher(self._encode, vision.max_batch_patches)
         self._metrics = VisionMetrics()
+        self._batcher = PictureBatcher(self._encode, vision.max_batch_patches, self._watch)
 
     async def encode(self, request: EncodeRequest) -> tuple[Features, ...]:
         """Features of each picture, in order.
@@ -44,11 +51,47 @@ class Vision:
         Raises:
             ray.exceptions.RayError: patches were lost with their owner.
         """
-        return tuple(await asyncio.gather(*(self._one(patches) for patches in request.patches)))
+        arrived_ns = time.time_ns()
+        error: str | None = None
+        try:
+            found = await asyncio.gather(*(self._one(patches) for patches in request.patches))
+        except Exception as raised:
+            error = type(raised).__name__
+            raise
+        finally:
+            self._tell(request, arrived_ns, error)
+        return tuple(found)
+
+    def _tell(self, request: EncodeRequest, arrived_ns: int, error: str | None) -> None:
+        request_id, pictures = request.request_id, len(request.patches)
+        if self._tracing is not None:
+            self._tracing.record(
+                "vision",
+                request.trail.traceparent,
+                {
+                    "request_id": request_id,
+                    "pictures": pictures,
+                    "patches": sum(patches.picture.grid.patches for patches in request.patches),
+                },
+                started_ns=arrived_ns,
+                error=error,
+            )
+        if error is None:
+            team = request.trail.team
+            _logger.info("encoded", request_id=request_id, team=team, pictures=pictures)
+
+    async def alive(self) -> None:
+        """Answers."""
 
     async def _one(self, patches: Patches) -> Features:
         features = await self._batcher.submit(await patches.ref, patches.picture.grid)
         return Features(patches.picture, put_array(features))
+
+    def _watch(self, queue: PictureQueue, waited_s: float | None) -> None:
+        self._metrics.waiting.set(queue.pictures)
+        self._metrics.waiting_patches.set(queue.patches)
+        if waited_s is not None:
+            self._metrics.queue_seconds.observe(waited_s)
 
     def _encode(self, patches: Sequence[Any], grids: Sequence[Grid]) -> list[np.ndarray]:
         started = time.perf_counter()

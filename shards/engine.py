@@ -39,6 +39,8 @@ class EngineStats:
         unmetered_tokens_total: both kinds, of requests that nobody answers for; they are in no
             tally and in neither of the two counts above, whose sum is that of all tallies.
         last_token_at: ``clock`` when a token was last drawn; None before the first.
+        step_seconds_total: spent in steps, from scheduling to the last token drawn.
+        step_sequences_total: sequences computed, summed over steps.
     """
 
     running: int
@@ -50,6 +52,8 @@ class EngineStats:
     unmetered_tokens_total: int
     steps_total: int
     last_token_at: float | None
+    step_seconds_total: float = 0.0
+    step_sequences_total: int = 0
 
 
 class Engine:
@@ -100,6 +104,8 @@ class Engine:
         self._generated_tokens = 0
         self._unmetered_tokens = 0
         self._steps = 0
+        self._step_seconds = 0.0
+        self._step_sequences = 0
         self._last_token_at: float | None = None
 
     @property
@@ -141,9 +147,18 @@ class Engine:
             GroupError: the runner has failed.
         """
         self._require_alive()
+        started = self._clock()
         schedule = self._scheduler.schedule()
+        for choice in schedule.choices:
+            if choice.generation.started_at is None:
+                choice.generation.started_at = started
         drawn = self._run(schedule)
-        return self._postprocess(schedule, drawn)
+        deltas = self._postprocess(schedule, drawn)
+        if schedule.choices:
+            self._steps += 1
+            self._step_seconds += self._clock() - started
+            self._step_sequences += len(schedule.choices)
+        return deltas
 
     def abort(self, request_id: str, last_attempt: float = inf) -> tuple[Delta, ...]:
         """Stop a request, unless it runs in a later attempt, and free its blocks now.
@@ -192,6 +207,8 @@ class Engine:
             unmetered_tokens_total=self._unmetered_tokens,
             steps_total=self._steps,
             last_token_at=self._last_token_at,
+            step_seconds_total=self._step_seconds,
+            step_sequences_total=self._step_sequences,
         )
 
     def check(self) -> None:
@@ -217,7 +234,6 @@ class Engine:
             self._count(choice, prefilled, int(step.sample is not None))
             if step.sample is not None:
                 deltas.append(self._accept(choice, next(tokens)))
-        self._steps += bool(schedule.choices)
         for generation in dict.fromkeys(choice.generation for choice in schedule.choices):
             self._drop_pictures(generation)
             if not generation.unfinished:
@@ -235,11 +251,14 @@ class Engine:
     def _accept(self, choice: Choice, drawn: TokenLogprob) -> Delta:
         """Add a token to a choice and see whether it ends there."""
         choice.append(drawn.token_id)
-        self._last_token_at = self._clock()
+        generation = choice.generation
+        self._last_token_at = generation.last_token_at = self._clock()
+        if generation.first_token_at is None:
+            generation.first_token_at = self._last_token_at
         choice.finish_reason, stop = self._ending(choice, drawn.token_id)
         if choice.finish_reason is not None:
             self._scheduler.finish(choice)
-        wanted = choice.generation.request.sampling.logprobs is not None
+        wanted = generation.request.sampling.logprobs is not None
         return _delta(choice, (drawn.token_id,), (drawn,) if wanted else (), stop)
 
     def _ending(
@@ -272,6 +291,7 @@ class Engine:
                 for _ in range(sampling.n)
             ],
             metered=metered,
+            arrived_at=self._clock(),
         )
 
     def _forget(self, generation: Generation) -> None:
@@ -316,4 +336,5 @@ def _delta(
         stop=stop,
         image_tokens=generation.image_tokens,
         attempt=request.attempt,
+        timing=None if choice.finish_reason is None else generation.timing,
     )

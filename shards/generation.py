@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from shards.request import FinishReason, GenerationRequest
+from shards.request import FinishReason, GenerationRequest, Timing
 from shards.step import PictureKey, PictureRows, SampleSpec, SequenceStep
 from shards.tally import Tally
 
@@ -126,6 +126,10 @@ class Generation:
         banned_early: ids that may not be drawn before ``min_tokens``.
         texts: for each choice, the finder of its stop strings, or None.
         metered: whether somebody is to answer for what it costs.
+        arrived_at: seconds on the engine's clock.
+
+    Attributes:
+        started_at, first_token_at, last_token_at: on the same clock, set by the engine.
     """
 
     def __init__(
@@ -138,7 +142,12 @@ class Generation:
         banned_early: tuple[int, ...] = (),
         texts: Sequence[TextStream | None] | None = None,
         metered: bool = True,
+        arrived_at: float = 0.0,
     ) -> None:
+        self.arrived_at = arrived_at
+        self.started_at: float | None = None
+        self.first_token_at: float | None = None
+        self.last_token_at: float | None = None
         self.request = request
         self.metered = metered
         self.banned = banned
@@ -187,6 +196,10 @@ class Generation:
             tokens += min(max(computed - start, 0), picture.grid.tokens)
             offset += picture.grid.patches
         return tokens
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(self.arrived_at, self.started_at, self.first_token_at, self.last_token_at)
 
     @property
     def blocks_owed(self) -> int:

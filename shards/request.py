@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from shards.errors import RequestError
@@ -120,6 +120,22 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """When what happened to a request, on the engine's clock (s); None for what did not.
+
+    Attributes:
+        arrived: it was taken in.
+        started: the first step that computed it began.
+        first_token, last_token: of any of its choices, drawn.
+    """
+
+    arrived: float
+    started: float | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """New tokens of one choice.
 
@@ -132,6 +148,7 @@ class Delta:
         stop: the stop string, or the id of the stop token, that ended the choice.
         image_tokens: of ``prompt_tokens``, those that stand for pictures.
         attempt: which try at the request this is (see ``GenerationRequest``).
+        timing: with a finish reason, the request's until then.
     """
 
     request_id: str
@@ -144,6 +161,7 @@ class Delta:
     stop: str | int | None = None
     image_tokens: int = 0
     attempt: int = 1
+    timing: Timing | None = field(default=None, compare=False)
 
 
 def never_begun(request: GenerationRequest) -> tuple[Delta, ...]:

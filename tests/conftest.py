@@ -73,6 +73,19 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests found out for a person: ``record_property("told", "…")``."""
+    told = [
+        str(text)
+        for report in terminalreporter.stats.get("passed", ())
+        for name, text in report.user_properties
+        if name == "told" and report.when == "call"
+    ]
+    if told:
+        terminalreporter.section("told by tests")
+        terminalreporter.write_line("\n".join(sorted(told)))
+
+
 def _fail_missing_package(report: pytest.TestReport | pytest.CollectReport) -> None:
     """CI installs everything: a test skipped because a package is missing did not do its work."""
     if os.environ.get("PIXTRAL_CI") != "1" or not report.skipped:

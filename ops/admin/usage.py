@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ops.admin.chosen import Chosen, of_chosen
 from ops.admin.client import Admin, segment
 from ops.admin.text import count, dollars, table, typed_dollars
 from ops.console import JsonOption, KeyOption, UrlOption, one_line_errors
@@ -18,89 +19,46 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-FromOption = Annotated[
-    str | None,
-    typer.Option("--from", metavar="DAY", help="First day or month (UTC); else this month's."),
-]
-ToOption = Annotated[
-    str | None, typer.Option("--to", metavar="DAY", help="Last day or month; else today.")
-]
-ByOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--by",
-        metavar="WHAT",
-        help="day, month, organisation, team, key, model, kind or request (picture or text);"
-        " may be repeated.",
-    ),
-]
-TeamOption = Annotated[str | None, typer.Option("--team", metavar="TEAM", help="Of one team.")]
-OfKeyOption = Annotated[
-    str | None, typer.Option("--of-key", metavar="ID", help="Of one key, by its public id.")
-]
-ModelOption = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Of one model.")]
 _FORMATS = {".csv": "csv", ".parquet": "parquet"}
 
 
 @app.command("report")
-def report(
-    first: FromOption = None,
-    last: ToOption = None,
-    by: ByOption = None,
-    team: TeamOption = None,
-    of_key: OfKeyOption = None,
-    model: ModelOption = None,
-    url: UrlOption = None,
-    key: KeyOption = None,
-    json_: JsonOption = False,
-) -> None:
+@of_chosen
+def report(chosen: Chosen, json_: JsonOption = False) -> None:
     """Show what was used and charged, by team unless told otherwise.
 
     Example: pixtral usage report --from 2026-10 --to 2026-10 --by team --by model
     """
     with one_line_errors():
-        found = Admin.of(url, key).get(
-            "usage",
-            **{"from": first, "to": last},
-            by=by or ["team"],
-            team=team,
-            key=of_key,
-            model=model,
-        )
+        admin = Admin.of(chosen.url, chosen.key)
+        found = admin.get("usage", by=chosen.by or ["team"], **chosen.params)
         typer.echo(json.dumps(found, indent=2) if json_ else _report(found))
 
 
 @app.command("export")
+@of_chosen
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Ending in .csv or .parquet.")],
+    chosen: Chosen,
     focus: Annotated[
         bool, typer.Option("--focus", help="Under the column names of FinOps' FOCUS.")
     ] = False,
-    first: FromOption = None,
-    last: ToOption = None,
-    by: ByOption = None,
-    team: TeamOption = None,
-    of_key: OfKeyOption = None,
-    model: ModelOption = None,
-    url: UrlOption = None,
-    key: KeyOption = None,
 ) -> None:
     """Write a report to a file, by day, key and model unless told otherwise.
 
     Example: pixtral usage export october.parquet --from 2026-10 --to 2026-10 --focus
     """
     with one_line_errors():
-        chosen = _FORMATS.get(file.suffix)
-        if chosen is None:
+        form = _FORMATS.get(file.suffix)
+        if form is None:
             raise Problem(f"{file} must end in .csv or .parquet")
-        if focus and by:
+        if focus and chosen.by:
             raise Problem("--by goes without --focus, whose rows are by day, key, model and kind")
-        params: dict[str, Any] = {"from": first, "to": last}
-        params |= {"team": team, "key": of_key, "model": model}
+        params = chosen.params
         if not focus:
-            params["by"] = by or ["day", "team", "key", "model"]
+            params["by"] = chosen.by or ["day", "team", "key", "model"]
         path = "usage/focus" if focus else "usage"
-        content = Admin.of(url, key).read(path, format=chosen, **params)
+        content = Admin.of(chosen.url, chosen.key).read(path, format=form, **params)
         try:
             file.write_bytes(content)
         except OSError as error:
@@ -293,8 +251,10 @@ def _reconciliation(found: dict[str, Any]) -> str:
     if found["busy_engines"]:
         lines.append(f"not compared while at work: groups {', '.join(found['busy_engines'])}")
     if found["agrees"]:
-        idle = len(found["engines"])
-        lines.append(f"{count(found['lines'])} lines agree with everything, {idle} engines too")
+        booked, idle = found["lines"], len(found["engines"])
+        agreeing = "1 line agrees" if booked == 1 else f"{count(booked)} lines agree"
+        engines = "1 engine" if idle == 1 else f"{idle} engines"
+        lines.append(f"{agreeing} with everything, {engines} too")
         return "\n".join(lines)
     head = ("what", "where", "month", "expected", "found", "unit")
     differences = [tuple(each[name] for name in head) for each in found["differences"]]

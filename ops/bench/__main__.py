@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,23 +12,36 @@ app = typer.Typer(help="Measure the system on this machine. Nothing else should 
 
 @app.command("serve-hop")
 def serve_hop() -> None:
-    """What Ray Serve costs a request under different settings (about two minutes)."""
+    """What Ray Serve costs a request under different settings (about two minutes).
+
+    Example: pixtral bench serve-hop
+    """
     from ops.bench import serve_hop as bench
 
     _table(bench.run())
 
 
 @app.command("decode")
-def decode(threads: int = 2) -> None:
-    """Decode speed beside transformers and the memory's limit (about two minutes)."""
+def decode(
+    threads: Annotated[int, typer.Option(metavar="N", help="Of each rank.")] = 2,
+) -> None:
+    """Decode speed beside transformers and the memory's limit (about two minutes).
+
+    Example: pixtral bench decode --threads 2
+    """
     from ops.bench import decode as bench
 
     _table(bench.run(threads))
 
 
 @app.command("gateway")
-def gateway(seconds: float = 8.0) -> None:
-    """The whole system without a model beside bare Ray Serve (about three minutes)."""
+def gateway(
+    seconds: Annotated[float, typer.Option(metavar="S", help="Of each measurement.")] = 8.0,
+) -> None:
+    """The whole system without a model beside bare Ray Serve (about three minutes).
+
+    Example: pixtral bench gateway --seconds 8
+    """
     from ops.bench import gateway as bench
 
     _table(bench.run(seconds))
@@ -36,7 +49,10 @@ def gateway(seconds: float = 8.0) -> None:
 
 @app.command("all")
 def everything() -> None:
-    """Every measurement, one after the other."""
+    """Every measurement, one after the other.
+
+    Example: pixtral bench all
+    """
     decode()
     serve_hop()
     gateway()

@@ -85,10 +85,10 @@ async def economics(
     )
     tokens, output, wasted, charged = (await connection.execute(sums)).one()
     earned = charged - (await connection.execute(refunds)).scalar_one()
-    return _economics(start_us, end_us, usd_per_hour, tokens, output, wasted, earned)
+    return reckon(start_us, end_us, usd_per_hour, tokens, output, wasted, earned)
 
 
-def _economics(
+def reckon(
     start_us: int,
     end_us: int,
     usd_per_hour: Decimal,
@@ -97,6 +97,7 @@ def _economics(
     wasted_tokens: int,
     earned_nano_usd: int,
 ) -> Economics:
+    """The same of a window that was counted elsewhere, or is planned."""
     length_us = end_us - start_us
     cost = usd_per_hour * length_us / _HOUR_US
     revenue = Decimal(earned_nano_usd) / NANO_PER_USD

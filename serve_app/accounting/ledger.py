@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from serve_app.accounting.calendar import MICROSECONDS, Clock, month_of, now_us
 from serve_app.accounting.database import Database
 from serve_app.accounting.hold import Hold, HoldRequest, HoldState, Outcome, Settlement
 from serve_app.accounting.holding import find_own, open_holds
+from serve_app.accounting.meter import Meter, NoMeter
 from serve_app.accounting.posting import terms_of
 from serve_app.accounting.schema import holds
 from serve_app.accounting.settling import Closing, check, claim, close_claimed
@@ -56,15 +58,25 @@ Kind = TypeVar("Kind", HoldRequest, Closing, Disconnect, Renewal)
 
 class Ledger:
     def __init__(
-        self, database: Database, settings: Accounting, *, owner: str, clock: Clock = now_us
+        self,
+        database: Database,
+        settings: Accounting,
+        *,
+        owner: str,
+        clock: Clock = now_us,
+        meter: Meter | None = None,
     ) -> None:
         """``owner`` names this gateway, and no other one ever."""
+        self._meter: Meter = meter or NoMeter()
+        self._waiting = 0
         self._database = database
         self._owner = owner
         self._clock = clock
         self._timeout_s = settings.hold_timeout_s
         self._lease_us = int(settings.hold_lease_s * MICROSECONDS)
-        self._writer: Writer[Work] = Writer(self._commit, window_s=settings.batch_window_ms / 1000)
+        self._writer: Writer[Work] = Writer(
+            self._timed_commit, window_s=settings.batch_window_ms / 1000
+        )
         self._open: set[str] = set()
         self._renewing: asyncio.Task[None] | None = None
 
@@ -93,6 +105,9 @@ class Ledger:
             raise LedgerError(f"request {request.request_id} is held for already")
         written = self._writer.submit(request, droppable=True)
         self._open.add(request.request_id)
+        started = time.perf_counter()
+        self._waits(1)
+        granted = False
         try:
             async with asyncio.timeout(self._timeout_s):
                 hold: Hold = await written
@@ -106,6 +121,12 @@ class Ledger:
             if isinstance(error, IntegrityError):
                 raise LedgerError(f"nothing can be held for {request.request_id}") from error
             raise
+        else:
+            granted = True
+        finally:
+            self._waits(-1)
+            waited_s = time.perf_counter() - started
+            self._meter.held(request.request_id, waited_s, granted=granted)
         return hold
 
     async def settle(self, hold: Hold, settlement: Settlement) -> None:
@@ -121,9 +142,12 @@ class Ledger:
         except LedgerError:
             self.release(hold)
             raise
+        started = time.perf_counter()
         written = self._writer.submit(Closing(hold.request_id, settlement))
-        written.add_done_callback(lambda _: self.release(hold))
+        written.add_done_callback(lambda _: self._open.discard(hold.request_id))
         await asyncio.shield(written)
+        took_s = time.perf_counter() - started
+        self._meter.settled(hold.request_id, settlement.outcome, took_s)
 
     async def note_disconnect(self, hold: Hold) -> None:
         """Put on record, durably, that the client has left, so that its team pays for what was
@@ -137,6 +161,7 @@ class Ledger:
     def release(self, hold: Hold) -> None:
         """Stop renewing the hold's lease: the sweeper is to end it, unless ``settle`` does."""
         self._open.discard(hold.request_id)
+        self._meter.left_to_sweeper(hold.request_id)
 
     def _abandon(self, request_id: str) -> None:
         """End a hold that may have been made and that nobody wants any more."""
@@ -153,6 +178,20 @@ class Ledger:
                     await self._writer.submit(Renewal(tuple(sorted(self._open))))
             except Exception:
                 _logger.exception("the leases of open holds could not be renewed")
+
+    def _waits(self, more: int) -> None:
+        self._waiting += more
+        self._meter.waiting(self._waiting)
+
+    async def _timed_commit(self, jobs: Sequence[Job[Work]]) -> list[Hold | ApiError | None]:
+        started = time.perf_counter()
+        try:
+            results = await self._commit(jobs)
+        except LedgerUnavailable:
+            self._meter.not_committed()
+            raise
+        self._meter.committed(len(jobs), time.perf_counter() - started)
+        return results
 
     async def _commit(self, jobs: Sequence[Job[Work]]) -> list[Hold | ApiError | None]:
         """Everything that waits, in one transaction.

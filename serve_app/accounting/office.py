@@ -18,7 +18,7 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from serve_app.accounting.alerts import AlertSender
 from serve_app.accounting.calendar import Clock, now_us
@@ -26,6 +26,7 @@ from serve_app.accounting.database import Database, migrate, require_current
 from serve_app.accounting.directory import Directory
 from serve_app.accounting.keys import ensure_pepper, read_pepper
 from serve_app.accounting.ledger import Ledger
+from serve_app.accounting.meter import Meter
 from serve_app.accounting.price_book import PriceBook
 from serve_app.accounting.replays import Replays
 from serve_app.accounting.roles import Role
@@ -34,6 +35,8 @@ from serve_app.config import Accounting, Config, ConfigError
 from serve_app.errors import LedgerUnavailable
 
 BOOTSTRAP_KEY = "bootstrap"
+# A load balancer waits no longer for its answer.
+REACH_S = 2.0
 
 
 def prepare(config: Config, token: str) -> None:
@@ -78,19 +81,45 @@ async def _reach(settings: Accounting) -> None:
         await database.close()
 
 
+def database_time(config: Config) -> float:
+    """Unix time by the clock of a PostgreSQL database. Not for use inside a running event loop.
+
+    Raises:
+        ConfigError, LedgerUnavailable
+    """
+    return asyncio.run(_database_time(config.accounting))
+
+
+async def _database_time(settings: Accounting) -> float:
+    database = _open(settings)
+    try:
+        async with database.read() as connection:
+            clock = text("SELECT extract(epoch FROM clock_timestamp())")
+            return float((await connection.execute(clock)).scalar_one())
+    finally:
+        await database.close()
+
+
 class Office:
     """To be entered inside the event loop; what it holds can be referred to before.
 
     Args:
         engines: the tiers, whose journals the sweeper reads.
         owner: tells gateway processes apart; never used twice.
+        meter: told what the ledger and the sweeper do.
 
     Raises:
         ConfigError: a setting is missing or unfit; entering: the schema is not this version's.
     """
 
     def __init__(
-        self, config: Config, engines: Engines, *, owner: str, clock: Clock = now_us
+        self,
+        config: Config,
+        engines: Engines,
+        *,
+        owner: str,
+        clock: Clock = now_us,
+        meter: Meter | None = None,
     ) -> None:
         settings = config.accounting
         pepper = read_pepper(_pepper_file(settings))
@@ -99,7 +128,7 @@ class Office:
             self.database, pepper, alert_hosts=settings.alert_hosts, clock=clock
         )
         self.prices = PriceBook(self.database, clock=clock)
-        self.ledger = Ledger(self.database, settings, owner=owner, clock=clock)
+        self.ledger = Ledger(self.database, settings, owner=owner, clock=clock, meter=meter)
         self.replays = Replays(self.database, pepper, settings, clock=clock)
         self._alerts = AlertSender(self.database, settings.alert_hosts, clock=clock)
         self._sweeper = Sweeper(
@@ -109,6 +138,7 @@ class Office:
             owner=owner,
             chores=(self.replays.remove_expired, self._alerts.deliver),
             clock=clock,
+            meter=meter,
         )
         self._model = config.model
         self._closing = AsyncExitStack()
@@ -129,6 +159,15 @@ class Office:
 
     async def __aexit__(self, *_: object) -> None:
         await self._closing.aclose()
+
+    async def reachable(self) -> bool:
+        """Whether the database answers within ``REACH_S``."""
+        try:
+            async with asyncio.timeout(REACH_S), self.database.read() as connection:
+                await connection.execute(select(1))
+        except (LedgerUnavailable, TimeoutError):
+            return False
+        return True
 
     async def _ended(self, chore: asyncio.Task[None]) -> None:
         # SQLite has one writer: while it is ours, no chore is cancelled inside a transaction, whose

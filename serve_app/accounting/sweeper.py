@@ -28,6 +28,7 @@ from serve_app.accounting.database import Database
 from serve_app.accounting.hold import HoldState, Outcome
 from serve_app.accounting.journal_intake import Intake, Journals, take_in
 from serve_app.accounting.lease import Lease
+from serve_app.accounting.meter import Meter, NoMeter
 from serve_app.accounting.recovery import recover
 from serve_app.accounting.schema import holds, lines
 from serve_app.config import Accounting
@@ -84,7 +85,9 @@ class Sweeper:
         owner: str,
         chores: Sequence[Chore] = (),
         clock: Clock = now_us,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter: Meter = meter or NoMeter()
         self._database = database
         self._engines = engines
         self._chores = (self._sweep_all, *chores)
@@ -119,7 +122,7 @@ class Sweeper:
         recovered, failed = await self._in_batches(expired if ended else [], self._recover)
         final = [*finished, *(may_run if ended else [])]
         audits, unaudited = await self._in_batches(final, self._audit)
-        return SweepReport(
+        report = SweepReport(
             intake=intake,
             recovered=sum(recovered),
             audit=sum(audits, Audit()),
@@ -127,6 +130,8 @@ class Sweeper:
             failed=failed + unaudited,
             full=ended and PAGE in (len(expired), len(finished) + len(unfinished)),
         )
+        self._meter.swept(report)
+        return report
 
     async def _sweep_all(self) -> None:
         while (await self.sweep()).full and await self._lease.take():

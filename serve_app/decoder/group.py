@@ -8,7 +8,6 @@ It imports no torch and computes nothing. For the accounts it reads the journals
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -23,11 +22,14 @@ from ray import serve
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serve_app.config import Config
+from serve_app.decoder.group_report import GroupReport
 from serve_app.decoder.journal_reader import read_journals
 from serve_app.decoder.loop import Emission
 from serve_app.decoder.rank import Rank, RankSpec
 from serve_app.decoder.streams import Streams
+from serve_app.log import logger
 from serve_app.messages import Generate, JournalPage
+from serve_app.observed import observed
 from serve_app.serve_handles import unwrap
 from serve_app.telemetry import DecoderMetrics
 from shards.engine import EngineStats
@@ -36,8 +38,7 @@ from shards.request import Delta
 
 # Long enough for the open streams to pass the error on.
 _FAREWELL_S = 0.5
-# Serve writes this logger to the replica's own file.
-_logger = logging.getLogger("ray.serve")
+_logger = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,11 @@ class DecoderGroup:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, config: Config, max_context_tokens: int
     ) -> None:
+        self._tracing = observed(config, "decoder")
         self._decoder = config.decoder
         self.group = serve.get_replica_context().replica_id.unique_id
         self._streams = Streams()
-        self._metrics = DecoderMetrics(self.group)
+        self._report = GroupReport(DecoderMetrics(self.group), self._decoder)
         if self._decoder.simulate is not None:
             _logger.warning("SIMULATED: no model is loaded, every answer of this group is made up")
         self._ranks = self._start_ranks(config, max_context_tokens)
@@ -78,6 +80,7 @@ class DecoderGroup:
             for watched in (self._pump(), *(_follow(rank) for rank in self._ranks[1:]))
         ]
         await self._first_token()
+        self._reporting = asyncio.create_task(self._report.run())
 
     async def generate(self, job: Generate) -> AsyncGenerator[tuple[Delta, ...], None]:
         """Stream one request's deltas, all that are ready at a time.
@@ -89,20 +92,52 @@ class DecoderGroup:
         request_id = job.request.request_id
         stream = self._streams.open(request_id)
         running = job.request.sampling.n
+        arrived_ns = time.time_ns()
+        last: Delta | None = None
         try:
             await self._ranks[0].submit.remote(job)
             while running:
                 deltas = await stream.take()
-                running -= sum(delta.finish_reason is not None for delta in deltas)
+                for delta in deltas:
+                    running -= delta.finish_reason is not None
+                    self._report.ended(delta)
+                    last = delta
                 yield deltas
         except ray.exceptions.RayError as error:
             # Serve wraps it again; without the first wrapping, which names it as its cause.
             raise unwrap(error) from None
         finally:
+            self._tell(job, arrived_ns, None if running else last)
             self._streams.close(request_id)
             if running and self._lost is None:
                 # Not awaited: this also runs while the caller's disconnect cancels us.
                 self._ranks[0].abort.remote((request_id,), job.request.attempt)
+
+    def _tell(self, job: Generate, arrived_ns: int, last: Delta | None) -> None:
+        """``last``: of the choice that ended last; None where the stream broke off."""
+        request, trail = job.request, job.trail
+        names: dict[str, str | int] = {
+            "request_id": request.request_id,
+            "team": trail.team,
+            "attempt": request.attempt,
+        }
+        if last is None:
+            _logger.warning("generation broken off", group=self.group, **names)
+            if self._tracing is not None:
+                error = "group lost" if self._lost is not None else "cancelled"
+                self._tracing.record(
+                    "decode", trail.traceparent, names, started_ns=arrived_ns, error=error
+                )
+            return
+        assert last.finish_reason is not None
+        names |= {
+            "group": self.group,
+            "prompt_tokens": last.prompt_tokens,
+            "finish_reason": last.finish_reason.value,
+        }
+        _logger.info("generated", **names)
+        if self._tracing is not None and last.timing is not None:
+            self._tracing.record_timing(trail.traceparent, names, last.timing)
 
     async def abort(self, request_ids: Sequence[str]) -> None:
         """End requests, and those of the same ids that come later; unknown ids are fine.
@@ -181,7 +216,7 @@ class DecoderGroup:
             emission: Emission = await ref
             self._stats = emission.stats
             self._streams.deliver(emission.deltas)
-            self._report(emission.stats)
+            self._report.hear(emission.stats)
 
     async def _watch(self, lifetime: Any) -> None:
         """A group is lost with any of its ranks."""
@@ -193,7 +228,7 @@ class DecoderGroup:
         if self._lost is None:
             self._lost = GroupError(f"group {self.group}: {reason}")
             self._streams.fail(self._lost)
-            _logger.error("group lost", extra={"group": self.group, "reason": reason})
+            _logger.error("group lost", group=self.group, reason=reason)
             # A replica without its ranks is of no use and Serve would need three failed health
             # checks to see it; a dead actor is replaced, and avoided by the router, at once.
             await asyncio.sleep(_FAREWELL_S)
@@ -205,15 +240,6 @@ class DecoderGroup:
             if self._lost is not None:
                 raise self._lost
             await asyncio.sleep(0.02)
-
-    def _report(self, stats: EngineStats) -> None:
-        self._metrics.running.set(stats.running)
-        self._metrics.waiting.set(stats.waiting)
-        self._metrics.blocks_total.set(stats.blocks_total)
-        self._metrics.blocks_free.set(stats.blocks_free)
-        self._metrics.prompt_tokens.set(stats.prompt_tokens_total)
-        self._metrics.generated_tokens.set(stats.generated_tokens_total)
-        self._metrics.steps.set(stats.steps_total)
 
 
 async def _follow(rank: Any) -> None:

@@ -16,7 +16,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serve_app.config import Decoder
+from serve_app.config import ConfigError, Decoder
 from serve_app.decoder.journal import JournalWriter
 from serve_app.decoder.loop import Emission, EngineLoop
 from serve_app.messages import Generate
@@ -252,6 +252,8 @@ def _words(vocabulary: Vocabulary) -> list[int]:
 def _device(decoder: Decoder) -> torch.device:
     import torch
 
+    if decoder.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("decoder.device: cuda, but PyTorch sees no GPU on this machine")
     # Ray shows each rank only its own GPU, which is therefore always number 0.
     return torch.device("cuda:0" if decoder.device == "cuda" else "cpu")
 

@@ -32,13 +32,16 @@ from serve_app.gateway.owners import Owners
 from serve_app.gateway.routes import chat_routes, health_routes
 from serve_app.gateway.tiers import Tiers
 from serve_app.gateway.usage_routes import usage_routes
+from serve_app.telemetry import GatewayMetrics
+from serve_app.tracing import Tracing
 from shards.detokenizer import Vocabulary
 
 # Serve has waited for the answers already when it ends a replica: this is for requests whose
 # client is gone, and below the time that Serve gives a replica to end.
 DRAIN_S = 10.0
 
-# FastAPI's own would send exception texts, which may quote a prompt, wherever the environment says.
+# FastAPI's own would send exception texts, which may quote a prompt, wherever the environment says;
+# ours (tracing.py) sends neither.
 _NO_TELEMETRY: TelemetryConfig = {
     "auto_configure": False,
     "tracing": False,
@@ -49,7 +52,13 @@ _NO_TELEMETRY: TelemetryConfig = {
 
 
 def create_app(
-    config: Config, tiers: Tiers, vocabulary: Vocabulary, office: Office, max_context_tokens: int
+    config: Config,
+    tiers: Tiers,
+    vocabulary: Vocabulary,
+    office: Office,
+    max_context_tokens: int,
+    metrics: GatewayMetrics | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application opens ``office`` when it starts and closes it once all is settled.
 
@@ -63,6 +72,8 @@ def create_app(
         async with office:
             yield
             await owners.drain(DRAIN_S)
+        if tracing is not None:
+            tracing.close()
 
     app = FastAPI(
         title="pixtral-serve",
@@ -74,7 +85,7 @@ def create_app(
         lifespan=lifespan,
     )
     keyed = [Depends(KeyCheck(office.directory, asks=config.gateway.auth))]
-    app.include_router(health_routes(tiers))
+    app.include_router(health_routes(tiers, office))
     app.include_router(metrics_routes(office, config))
     app.include_router(chat_routes(chat, owners, office, Dialect.OPENAI, keyed))
     app.include_router(
@@ -86,7 +97,7 @@ def create_app(
     )
     describe_chat(app)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(Edge, untrained=config.model.untrained)
+    app.add_middleware(Edge, untrained=config.model.untrained, metrics=metrics, tracing=tracing)
     return app
 
 

@@ -22,7 +22,7 @@ from serve_app.gateway.question import Question, question_of
 from serve_app.gateway.sampling import asked_max_tokens, sampling_of, with_room
 from serve_app.gateway.scribe import BodyScribe, EventScribe, Scribe
 from serve_app.gateway.tiers import Tiers
-from serve_app.messages import PrepareRequest, Prompt
+from serve_app.messages import PrepareRequest, Prompt, Trail
 from shards.detokenizer import Vocabulary
 from shards.errors import RequestError
 from shards.request import GenerationRequest, Sampling
@@ -73,7 +73,11 @@ class Chat:
         """Tokens and pictures, prepared. Errors name a picture by its place in the body."""
         question = asked.question
         request = PrepareRequest(
-            asked.request_id, question.conversation, question.pictures, asked.max_pictures
+            asked.request_id,
+            question.conversation,
+            question.pictures,
+            asked.max_pictures,
+            Trail(asked.principal.team_name),
         )
         try:
             return await self.tiers.prepare(request)

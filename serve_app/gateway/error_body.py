@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from serve_app.errors import ApiError, RateLimited, Unauthorized
 from serve_app.gateway.fields import Dialect
@@ -30,11 +31,25 @@ def error_object(error: ApiError) -> dict[str, Any]:
     return {"message": message, "type": error.type, "param": error.param, "code": error.code}
 
 
+class Refusal(JSONResponse):
+    """Notes its error's code where whoever counts answers finds it."""
+
+    def __init__(
+        self, body: Mapping[str, Any], status: int, headers: Mapping[str, str] | None
+    ) -> None:
+        super().__init__(body, status, headers)
+        self._code = str(body["code"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["error_code"] = self._code
+        await super().__call__(scope, receive, send)
+
+
 def error_response(error: ApiError, dialect: Dialect) -> JSONResponse:
     body = _body(error_object(error))
     if isinstance(error, MalformedBody):
         body["detail"] = error.faults
-    return JSONResponse(body, status_of(type(error), dialect), headers=_headers(error))
+    return Refusal(body, status_of(type(error), dialect), _headers(error))
 
 
 def status_of(kind: type[ApiError], dialect: Dialect) -> int:
@@ -53,7 +68,7 @@ def http_error_response(error: HTTPException, route: str) -> JSONResponse:
     else:
         message, code = str(error.detail), "http_error"
     fault = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    return JSONResponse(_body(fault), error.status_code, headers=error.headers)
+    return Refusal(_body(fault), error.status_code, error.headers)
 
 
 def _body(fault: Mapping[str, Any]) -> dict[str, Any]:

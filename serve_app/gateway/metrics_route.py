@@ -96,7 +96,14 @@ class LedgerCollector(Collector):
         )
         yield _gauge(telemetry.LEDGER_OPEN, [((), read.open_holds)])
         yield _gauge(telemetry.LEDGER_UNAUDITED, [((), read.unaudited_holds)])
-        yield _gauge(telemetry.LEDGER_ALERTS, [((), read.alerts_given_up)])
+        for metric, value in (
+            (telemetry.LEDGER_ALERTS, read.alerts_given_up),
+            (telemetry.LEDGER_ALERTS_DUE, read.alerts_due),
+            (telemetry.LEDGER_EXPIRED, read.expired_holds),
+            (telemetry.LEDGER_OLDEST_OPEN, read.oldest_open_s),
+            (telemetry.LEDGER_OLDEST_UNAUDITED, read.oldest_unaudited_s),
+        ):
+            yield _gauge(metric, [((), value)])
 
 
 def metrics_routes(office: Office, config: Config, *, clock: Clock = now_us) -> APIRouter:
@@ -115,7 +122,8 @@ def metrics_routes(office: Office, config: Config, *, clock: Clock = now_us) -> 
     async def metrics() -> Response:
         """Money and tokens, for Prometheus."""
         async with office.database.read() as connection:
-            read = await totals(connection, month_of(clock()))
+            now = clock()
+            read = await totals(connection, month_of(now), now)
         registry = CollectorRegistry()
         registry.register(LedgerCollector(read))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -127,7 +135,7 @@ def _payer(wasted: bool) -> str:
     return "waste" if wasted else "team"
 
 
-_Samples = Iterable[tuple[tuple[str, ...], int]]
+_Samples = Iterable[tuple[tuple[str, ...], float]]
 
 
 def _counter(metric: LedgerMetric, samples: _Samples) -> Metric:

@@ -29,11 +29,11 @@ from serve_app.gateway.chat import Asked, Chat
 from serve_app.gateway.choice import Piece
 from serve_app.gateway.detached import detached
 from serve_app.gateway.generation import Generation
-from serve_app.gateway.log import logger
 from serve_app.gateway.rate_headers import rate_headers
 from serve_app.gateway.reckoning import Reckoning
 from serve_app.gateway.scribe import Scribe
 from serve_app.gateway.transcript import Head, Transcript
+from serve_app.log import logger
 from shards.request import Delta
 
 # An abort takes a step of the engine; a group that has not ended a stream by then never will.

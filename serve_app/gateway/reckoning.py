@@ -10,7 +10,7 @@ from serve_app.accounting.replays import Claim, StoredAnswer
 from serve_app.accounting.tokens import Tokens
 from serve_app.errors import LedgerUnavailable
 from serve_app.gateway.detached import detached
-from serve_app.gateway.log import Logger
+from serve_app.log import Logger
 
 # An answer waits so long for its settlement to be durable; longer only in a database's outage.
 COMMIT_WAIT_S = 1.0

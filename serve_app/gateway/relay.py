@@ -13,10 +13,10 @@ from serve_app.errors import api_error
 from serve_app.gateway.chat import Asked
 from serve_app.gateway.disconnect import unless_gone
 from serve_app.gateway.error_body import error_response
-from serve_app.gateway.log import logger
 from serve_app.gateway.owners import Attendance, Owners
 from serve_app.gateway.scribe import EVENT_STREAM, PING
 from serve_app.gateway.transcript import Head
+from serve_app.log import logger
 
 _logger = logger(__name__)
 _NO_MORE: Mapping[str, str] = MappingProxyType({})

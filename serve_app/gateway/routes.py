@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -40,6 +41,7 @@ from serve_app.gateway.refusals import refusals
 from serve_app.gateway.relay import Relay
 from serve_app.gateway.tiers import Tiers
 from serve_app.gateway.validation import MalformedBody, parse_chat, read_body
+from serve_app.reasons import DATABASE
 
 NOT_READY_RETRY_S = 2
 _PROMPT_REFUSALS = (
@@ -129,7 +131,7 @@ def chat_routes(
     return router
 
 
-def health_routes(tiers: Tiers) -> APIRouter:
+def health_routes(tiers: Tiers, office: Office) -> APIRouter:
     """For load balancers; no key needed."""
     router = APIRouter(tags=["health"])
 
@@ -140,10 +142,12 @@ def health_routes(tiers: Tiers) -> APIRouter:
 
     @router.get("/readyz", responses={200: _READINESS, 503: _READINESS})
     async def readyz() -> Response:
-        """Every group that takes traffic has generated a token of late; 503 with reasons if not."""
-        readiness = await tiers.readiness()
-        body = {"ready": readiness.ready, "reasons": readiness.reasons}
-        if readiness.ready:
+        """Every group that takes traffic has generated a token of late, the other tiers and the
+        accounts' database answer; 503 with reasons if not."""
+        readiness, keeps_accounts = await asyncio.gather(tiers.readiness(), office.reachable())
+        reasons = (*(() if keeps_accounts else (DATABASE,)), *readiness.reasons)
+        body = {"ready": not reasons, "reasons": reasons}
+        if not reasons:
             return JSONResponse(body)
         return JSONResponse(body, 503, headers={"retry-after": str(NOT_READY_RETRY_S)})
 

@@ -10,35 +10,76 @@ import numpy as np
 
 from serve_app.config import Config
 from serve_app.errors import ApiError
+from serve_app.log import logger
 from serve_app.messages import Patches, PrepareRequest, Prompt
+from serve_app.observed import observed
 from serve_app.preprocess.prepare import PreparedPrompt, Preparer
 from serve_app.serve_handles import put_array
 from serve_app.telemetry import PreprocessMetrics
 from shards.errors import RequestError
 from shards.tokenizer import Tokenizer
 
+_logger = logger(__name__)
+
 
 class Preprocess:
     """Serve deployment; ``threads`` requests at a time leave the event loop free."""
 
     def __init__(self, config: Config) -> None:
+        self._tracing = observed(config, "preprocess")
         self._preparer = Preparer(Tokenizer.from_folder(config.model.path), config.preprocess)
         self._pool = ThreadPoolExecutor(config.preprocess.threads, thread_name_prefix="prepare")
+        self._threads = config.preprocess.threads
+        self._taken_in = 0
         self._metrics = PreprocessMetrics()
 
     async def prepare(self, request: PrepareRequest) -> Prompt:
         """Raises:
         ApiError, RequestError: the conversation or a picture is invalid (field named).
         """
+        arrived, arrived_ns = time.perf_counter(), time.time_ns()
+        self._count(1)
+        error: str | None = None
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, self._prepare, request)
-        except (ApiError, RequestError):
-            self._metrics.refused.inc()
+            prompt = await loop.run_in_executor(self._pool, self._prepare, request, arrived)
+        except Exception as raised:
+            error = type(raised).__name__
+            if isinstance(raised, ApiError | RequestError):
+                self._metrics.refused.inc()
             raise
+        finally:
+            self._count(-1)
+            self._tell(request, arrived_ns, error)
+        _logger.info(
+            "prepared",
+            request_id=request.request_id,
+            team=request.trail.team,
+            text_tokens=prompt.text_tokens,
+            image_tokens=prompt.image_tokens,
+        )
+        return prompt
 
-    def _prepare(self, request: PrepareRequest) -> Prompt:
+    def _tell(self, request: PrepareRequest, arrived_ns: int, error: str | None) -> None:
+        if self._tracing is not None:
+            self._tracing.record(
+                "preprocess",
+                request.trail.traceparent,
+                {"request_id": request.request_id, "pictures": len(request.pictures)},
+                started_ns=arrived_ns,
+                error=error,
+            )
+
+    async def alive(self) -> None:
+        """Answers."""
+
+    def _count(self, more: int) -> None:
+        self._taken_in += more
+        self._metrics.waiting.set(max(0, self._taken_in - self._threads))
+
+    def _prepare(self, request: PrepareRequest, arrived: float) -> Prompt:
         started = time.perf_counter()
+        self._metrics.queue_seconds.observe(started - arrived)
         prepared = self._preparer.prepare(request)
         # A picture that stands in several turns is one array, and is stored once.
         stored = {id(array): put_array(array) for array in _distinct(prepared)}

@@ -7,6 +7,7 @@ import pytest
 from ops import nano
 from serve_app import cluster
 from serve_app.accounting.office import prepare
+from tests.cluster.collector import Collector, collecting
 from tests.cluster.system import KEY, System, make_config
 
 
@@ -16,7 +17,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def system(model: Path) -> Iterator[System]:
+def collector() -> Iterator[Collector]:
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="package")
+def system(model: Path, collector: Collector) -> Iterator[System]:
     """One system for all cluster tests; a test that hurts it waits until it is whole again."""
     state = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent
     fast = {"min_replicas": 1, "upscale_delay_s": 0.5, "downscale_delay_s": 2.0}
@@ -27,6 +34,7 @@ def system(model: Path) -> Iterator[System]:
             "decoder.tensor_parallel": 2,
             "decoder.kv_cache_bytes": 64 * 2**20,
             "decoder.token_timeout_s": 30,
+            "telemetry": {"otlp_endpoint": collector.url, "accept_parent": True},
             "preprocess.autoscaling": {**fast, "max_replicas": 3, "target_ongoing_requests": 1},
             # Low, as on two cores the decoder, not the encoder, is where requests pile up.
             "vision.autoscaling": {**fast, "max_replicas": 2, "target_ongoing_requests": 0.2},

@@ -6,10 +6,11 @@ import base64
 import io
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.error import HTTPError
 
@@ -42,7 +43,11 @@ class System:
 
     @contextmanager
     def post(
-        self, content: Any, path: str = "/v1/chat/completions", **fields: Any
+        self,
+        content: Any,
+        path: str = "/v1/chat/completions",
+        headers: Mapping[str, str] = MappingProxyType({}),
+        **fields: Any,
     ) -> Iterator[Any]:
         body = {
             "model": self.config.model.name,
@@ -54,7 +59,7 @@ class System:
         request = urllib.request.Request(
             f"{self.url}{path}",
             json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
+            {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}", **headers},
         )
         with urllib.request.urlopen(request, timeout=120) as response:
             yield response

@@ -134,6 +134,7 @@ def test_up_for_scripts(pixtral):
         "untrained": True,
         "dashboard": f"http://127.0.0.1:{config.ray.dashboard_port}",
         "metrics": f"http://127.0.0.1:{config.ray.metrics_port}/metrics",
+        "prometheus": None,
     }
     assert pixtral.up("--json").stdout == result.stdout
 
@@ -261,7 +262,7 @@ def test_status_of_a_running_system(pixtral):
     assert re.search(r"started \d+ s ago, ready\n", result.stdout)
     assert re.search(r"Gateway +healthy +1\n", result.stdout)
     assert re.search(r"Vision +updating +2\n +x\n", result.stdout)
-    assert "group a: 1 running, 0 waiting, 120 of 128 KV blocks free, no token yet" in result.stdout
+    assert "1 running, 0 waiting, 120 of 128 KV blocks free (6% used), no token" in result.stdout
 
 
 def test_status_for_scripts_is_strict_json(pixtral):
@@ -300,8 +301,8 @@ def test_doctor_finds_nothing_wrong_here(pixtral):
     assert result.exit_code == 0, result.stdout
     subjects = [line.split()[1] for line in result.stdout.splitlines()]
     assert subjects == [
-        *("python", "torch", "ray", "/dev/shm", "disk", "ports", "accounts"),
-        *("model", "ranks", "memory"),
+        *("python", "torch", "ray", "GPUs", "limits", "cgroup", "clock", "/dev/shm", "disk"),
+        *("ports", "accounts", "model", "weights", "ranks", "memory"),
     ]
 
 

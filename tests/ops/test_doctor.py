@@ -6,6 +6,7 @@ import torch
 
 from ops import doctor
 from ops.bench.ports import free_ports
+from ops.finding import Finding
 from serve_app.config import load_config
 from tests.ops.fakes import write_config, write_model
 
@@ -72,8 +73,8 @@ def test_a_missing_model_ends_the_examination(config, tmp_path):
 
 
 def test_a_line_reads_well():
-    assert doctor.Finding("ray", "2.60.0").line() == "ok       ray         2.60.0"
-    mark, advice = doctor.Finding("disk", "1 MiB free", "free some").line().splitlines()
+    assert Finding("ray", "2.60.0").line() == "ok       ray         2.60.0"
+    mark, advice = Finding("disk", "1 MiB free", "free some").line().splitlines()
     assert mark == "problem  disk        1 MiB free"
     assert advice.strip() == "free some"
     assert advice.index("f") == mark.index("1")

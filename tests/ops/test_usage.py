@@ -75,7 +75,7 @@ def test_reconcile_says_that_all_agrees_or_fails(system, used):
     system.portal.engines = {"group-a": 1_000_164}
     # In October alone: what the first request of November cost is above its hold.
     found = system("usage", "reconcile", "--month", "2026-10")
-    assert (found.exit_code, found.stdout) == (0, "1 lines agree with everything, 1 engines too\n")
+    assert (found.exit_code, found.stdout) == (0, "1 line agrees with everything, 1 engine too\n")
 
 
 def test_reconcile_fails_on_any_difference(system, used):

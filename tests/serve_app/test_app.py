@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ops import nano
-from serve_app.app import build, context_tokens
+from serve_app.app import application, build, context_tokens
 from serve_app.config import ConfigError, load_config
 from shards.errors import ModelConfigError, PlanError
 
@@ -66,3 +66,46 @@ def test_another_models_tokenizer(folder, tmp_path):
 def test_a_simulation_that_makes_no_sense(folder, overrides, reason):
     with pytest.raises(ConfigError, match=reason):
         config(folder, **({"decoder.simulate": {}} | overrides))
+
+
+PLACED = {"accounting.database_url": "postgresql://u@db/ledger", "accounting.pepper_file": "/p"}
+
+
+def tiers(application):
+    """What Serve was told of each tier: the gateway's deployment holds handles to the others."""
+    gateway = application._bound_deployment
+    bound = [gateway, *(argument._bound_deployment for argument in gateway.init_args[2:])]
+    return {deployment.name: deployment for deployment in bound}
+
+
+def test_on_one_machine_a_tier_may_run_anywhere(folder):
+    for deployment in tiers(build(config(folder, **PLACED))).values():
+        assert "resources" not in deployment.ray_actor_options
+
+
+def test_on_a_cluster_every_tier_asks_for_its_own_nodes(folder):
+    found = tiers(build(config(folder, **PLACED, **{"ray.tier_resources": True})))
+    assert {
+        name: set(deployment.ray_actor_options["resources"]) for name, deployment in found.items()
+    } == {
+        "Gateway": {"pixtral_gateway"},
+        "Preprocess": {"pixtral_preprocess"},
+        "Vision": {"pixtral_vision"},
+        "DecoderGroup": {"pixtral_decoder"},
+    }
+    # Serve takes an actor's resources out of the group's first bundle.
+    decoder = found["DecoderGroup"]
+    first = decoder._replica_config.placement_group_bundles[0]
+    assert first["pixtral_decoder"] == decoder.ray_actor_options["resources"]["pixtral_decoder"]
+
+
+def test_serve_builds_it_from_a_file(folder, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"model: {{path: {folder}, name: ours}}\n"
+        "accounting: {database_url: 'postgresql://u@db/ledger', pepper_file: /p}\n"
+    )
+    gateway = tiers(application({"config_file": str(file)}))["Gateway"]
+    assert gateway.init_args[0] == load_config(file)
+    with pytest.raises(ConfigError, match=r"not \['config', 'port'\]"):
+        application({"config": str(file), "port": "1"})

@@ -123,6 +123,8 @@ class Tiers:
             time_to_first_token=Counter(),
             prompt_tokens=Counter(),
             completion_tokens=Counter(),
+            token_seconds=Counter(),
+            longest_gap=Counter(),
         )
         self.handles = (
             Handle(prepare=self._prepare),

@@ -6,14 +6,17 @@ import base64
 import logging
 import re
 import socket
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import httpx2
 import openai
 import pytest
 
+from serve_app.errors import LedgerUnavailable
 from serve_app.gateway.fields import FIELDS
 from serve_app.gateway.tiers import Readiness
+from serve_app.reasons import DATABASE
 from tests.serve_app.gateway.client_cases import QUESTION, Endpoint, image_part, picture, text_part
 from tests.serve_app.gateway.conftest import ALIAS, Gateway
 from tests.serve_app.gateway.store import eventually
@@ -183,6 +186,20 @@ def test_health_needs_no_key_and_readiness_gives_reasons(gateway: Gateway) -> No
     assert answer.status_code == 503
     assert answer.json()["reasons"] == ["decoder group 1: no token for 40 s"]
     assert answer.headers["retry-after"]
+
+
+def test_a_gateway_whose_accounts_do_not_answer_is_not_ready(gateway: Gateway, monkeypatch) -> None:
+    @asynccontextmanager
+    async def away():
+        raise LedgerUnavailable("the accounts cannot be reached")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.office.database, "read", away)
+        answer = gateway.endpoint.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json() == {"ready": False, "reasons": [DATABASE]}
+    assert gateway.endpoint.get("/readyz").status_code == 200
 
 
 def test_openapi_describes_every_field_of_the_body(endpoint: Endpoint) -> None:

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from serve_app.errors import GenerationFailed
-from serve_app.gateway.log import blanked, logger
+from serve_app.log import blanked, logger
 from tests.serve_app.gateway.client_cases import QUESTION, picture
 from tests.serve_app.gateway.conftest import KEY, Gateway
 from tests.serve_app.gateway.store import eventually

@@ -8,7 +8,9 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import update
 
+from serve_app.accounting.schema import holds
 from serve_app.config import ConfigError, parse_config
 from serve_app.gateway.edge import Edge
 from serve_app.gateway.metrics_route import metrics_routes
@@ -76,6 +78,30 @@ async def test_the_ledger_as_metrics(portal):
     assert found["pixtral_ledger_open_holds",] == 1
     assert found["pixtral_ledger_unaudited_holds",] == 1
     assert found["pixtral_ledger_alerts_given_up",] == 0
+    assert found["pixtral_ledger_alerts_due",] == 0
+
+
+async def test_what_waits_in_the_ledger_has_an_age(portal):
+    names = (
+        "pixtral_ledger_expired_holds",
+        "pixtral_ledger_oldest_open_hold_seconds",
+        "pixtral_ledger_oldest_unaudited_hold_seconds",
+    )
+    found = await samples(portal)
+    assert [found[name,] for name in names] == [0, 0, 0]
+    running = await portal.books.hold(portal.key)
+    ended = await portal.books.request(portal.key, audited=False)
+    now = portal.clock()
+    async with portal.office.database.write() as connection:
+        for request_id, values in (
+            (running, {"created_us": now - 90_000_000, "lease_until_us": now - 1}),
+            (ended, {"created_us": now - 99_000_000, "closed_us": now - 30_000_000}),
+        ):
+            await connection.execute(
+                update(holds).where(holds.c.request_id == request_id).values(values)
+            )
+    found = await samples(portal)
+    assert [found[name,] for name in names] == [1, 90, 30]
 
 
 async def test_it_is_read_anew_at_each_scrape(portal):
