@@ -22,6 +22,12 @@ from shards.tokenizer import Tokenizer
 
 # How often replicas report their load: the floor of every upscale and downscale delay.
 METRICS_INTERVAL_S = 1.0
+# One event loop for a replica's transport and its own code: threads for each wait for the other's
+# turn. Only for tiers that never compute in their loop.
+_ONE_LOOP = {
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+}
 # A mark more than an amount: a node offers 1 of its tiers, and CPUs and GPUs say how many fit.
 TIER_SHARE = 0.001
 # Answers are ended, what is not complete is stopped, and what waits is written to the ledger.
@@ -50,7 +56,11 @@ def build(config: Config) -> Application:
         config,
         config.preprocess.autoscaling,
         max_ongoing_requests=config.preprocess.max_ongoing_requests,
-        ray_actor_options={"num_cpus": config.preprocess.num_cpus, **_at(config, "preprocess")},
+        ray_actor_options={
+            "num_cpus": config.preprocess.num_cpus,
+            "runtime_env": {"env_vars": _ONE_LOOP},
+            **_at(config, "preprocess"),
+        },
     ).bind(config)
     vision = _tier(
         Vision,
@@ -69,7 +79,11 @@ def build(config: Config) -> Application:
         config,
         config.decoder.autoscaling,
         max_ongoing_requests=config.decoder.max_batch_sequences + config.decoder.max_waiting,
-        ray_actor_options={"num_cpus": 0.5, **_at(config, "decoder")},
+        ray_actor_options={
+            "num_cpus": 0.5,
+            "runtime_env": {"env_vars": _ONE_LOOP},
+            **_at(config, "decoder"),
+        },
         placement_group_bundles=[_replica_bundle(config), *_rank_bundles(config)],
         placement_group_strategy="STRICT_PACK",
         health_check_period_s=2,
@@ -81,7 +95,11 @@ def build(config: Config) -> Application:
         config.gateway.autoscaling,
         max_ongoing_requests=config.gateway.max_ongoing_requests,
         graceful_shutdown_timeout_s=GATEWAY_SHUTDOWN_S,
-        ray_actor_options={"num_cpus": 0.5, **_at(config, "gateway")},
+        ray_actor_options={
+            "num_cpus": 0.5,
+            "runtime_env": {"env_vars": _ONE_LOOP},
+            **_at(config, "gateway"),
+        },
     ).bind(config, max_context_tokens, preprocess, vision, decoder)
 
 

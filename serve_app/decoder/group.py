@@ -27,6 +27,7 @@ from serve_app.decoder.journal_reader import read_journals
 from serve_app.decoder.loop import Emission
 from serve_app.decoder.rank import Rank, RankSpec
 from serve_app.decoder.streams import Streams
+from serve_app.garbage import spare_what_is_loaded
 from serve_app.log import logger
 from serve_app.messages import Generate, JournalPage
 from serve_app.observed import observed
@@ -81,6 +82,7 @@ class DecoderGroup:
         ]
         await self._first_token()
         self._reporting = asyncio.create_task(self._report.run())
+        spare_what_is_loaded()
 
     async def generate(self, job: Generate) -> AsyncGenerator[tuple[Delta, ...], None]:
         """Stream one request's deltas, all that are ready at a time.

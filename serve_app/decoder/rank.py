@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from serve_app.config import ConfigError, Decoder
 from serve_app.decoder.journal import JournalWriter
 from serve_app.decoder.loop import Emission, EngineLoop
+from serve_app.garbage import spare_what_is_loaded
 from serve_app.messages import Generate
 from shards.engine import Engine, EngineStats
 from shards.errors import GroupError
@@ -84,6 +85,7 @@ class Rank:
             await asyncio.to_thread(self._load_model)
         if spec.rank == 0:
             self._start_engine(asyncio.get_running_loop())
+        spare_what_is_loaded()
         return RankReport(spec.rank, os.getpid(), time.monotonic() - started)
 
     async def follow(self) -> None:

@@ -16,6 +16,7 @@ from ray import serve
 from serve_app.accounting.office import Office
 from serve_app.config import Config
 from serve_app.errors import faults
+from serve_app.garbage import spare_what_is_loaded
 from serve_app.gateway.api import create_app
 from serve_app.gateway.meters import RayMeter
 from serve_app.observed import observed
@@ -41,7 +42,7 @@ class Gateway:
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(
+        app = create_app(
             self._config,
             self._tiers,
             Tokenizer.from_folder(self._config.model.path).vocabulary,
@@ -55,6 +56,8 @@ class Gateway:
             self._metrics,
             self._tracing,
         )
+        spare_what_is_loaded()
+        return app
 
 
 def may_sleep(config: Config) -> frozenset[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from serve_app.config import Config
 from serve_app.errors import ApiError
+from serve_app.garbage import spare_what_is_loaded
 from serve_app.log import logger
 from serve_app.messages import Patches, PrepareRequest, Prompt
 from serve_app.observed import observed
@@ -32,6 +33,7 @@ class Preprocess:
         self._threads = config.preprocess.threads
         self._taken_in = 0
         self._metrics = PreprocessMetrics()
+        spare_what_is_loaded()
 
     async def prepare(self, request: PrepareRequest) -> Prompt:
         """Raises:
