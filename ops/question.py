@@ -12,11 +12,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import aiohttp
+from typing import TYPE_CHECKING, Any
 
 from ops.problem import Problem
+
+if TYPE_CHECKING:
+    import aiohttp
 
 # What a file begins with (any four bytes of length inside WebP's) -> its media type.
 _SIGNATURES = {
@@ -146,6 +147,9 @@ def data_url(image: Path) -> str:
 
 
 async def _chunks(url: str, api_key: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    # Here, as every command would wait for a quarter of a second longer.
+    import aiohttp
+
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=_SILENCE_S)
     try:

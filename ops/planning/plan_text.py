@@ -143,8 +143,8 @@ def _money(plan: Plan) -> str:
         ("an hour at the least", dollars(_text(plan.least_usd_per_hour))),
         ("an hour at the most (ceiling)", dollars(_text(plan.most_usd_per_hour))),
         ("a month at the most (ceiling)", dollars(_text(_month(plan.most_usd_per_hour)))),
-        ("a million tokens", dollars(_text(economics.usd_per_million_tokens))),
-        ("a million answer tokens", dollars(_text(economics.usd_per_million_output_tokens))),
+        ("a million tokens", dollars(_cents(economics.usd_per_million_tokens))),
+        ("a million answer tokens", dollars(_cents(economics.usd_per_million_output_tokens))),
     ]
     return (
         f"{table(('machines only', 'USD'), rows)}\n"
@@ -159,3 +159,8 @@ def _month(usd_per_hour: Decimal | None) -> Decimal | None:
 
 def _text(amount: Decimal | None) -> str | None:
     return None if amount is None else f"{amount:f}"
+
+
+def _cents(amount: Decimal | None) -> str | None:
+    """A bound is not known to the nano-dollar."""
+    return None if amount is None else f"{amount:.2f}"

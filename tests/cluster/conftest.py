@@ -41,8 +41,8 @@ def system(model: Path, collector: Collector) -> Iterator[System]:
         },
     )
     prepare(config, KEY)
-    cluster.start(config, state)
     try:
+        cluster.start(config, state)
         # One connection for everything: Serve's clients do not outlive the one they were made in.
         with cluster.connected(config, state):
             cluster.deploy(config, state)

@@ -101,8 +101,11 @@ def test_the_same_id_is_in_the_log_of_every_tier(system: System, request_id: str
         ]
         return lines[0] if lines else ""
 
+    def told(tier: str) -> bool:
+        return bool(line_of(tier))
+
     for tier in events:
-        assert wait_until(partial(line_of, tier), 10, 0.2), tier
+        assert wait_until(partial(told, tier), 10, 0.2), tier
         assert "team=default" in line_of(tier)
         assert f" {request_id} -- {events[tier]}" in line_of(tier)
     for file in logs.glob("*.log"):
@@ -120,8 +123,12 @@ def test_counters_are_shown_before_anything_is_counted(system: System) -> None:
         "ledger_commit_failures_total",
         "preprocess_refused_total",
     )
+
+    def shown(name: str) -> bool:
+        return bool(system.metrics(name))
+
     for name in quiet:
-        assert wait_until(partial(system.metrics, f"ray_pixtral_{name}"), 30, 0.5), name
+        assert wait_until(partial(shown, f"ray_pixtral_{name}"), 30, 0.5), name
 
 
 def test_a_request_moves_every_tiers_series(system: System, request_id: str) -> None:

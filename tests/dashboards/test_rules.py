@@ -34,7 +34,8 @@ def test_alerts_fire_and_stay_silent(file):
 
 
 def test_every_alert_has_a_case_of_each():
-    fires, silent = set(), set()
+    fires: set[str] = set()
+    silent: set[str] = set()
     for file in CASES:
         for case in yaml.safe_load(file.read_text())["tests"]:
             for asked in case["promql_expr_test"]:

@@ -24,6 +24,8 @@ from tests.e2e.system import UP_TIMEOUT_S, Home, System, shared_memory
 from tests.e2e.traffic import Traffic
 from tests.ops.fakes import write_config
 
+# The first test pays for the start and for the traffic.
+pytestmark = pytest.mark.timeout(600)
 # Ray's least interval is 1 s; below about 5 s a busy machine is too late to renew its gauges.
 REPORT_MS = "5000"
 SHOWN_WITHIN_S = 60.0
@@ -108,7 +110,6 @@ def expected() -> list[Expression]:
     return [asked for asked in expressions() if asked.where not in MAY_BE_EMPTY]
 
 
-@pytest.mark.timeout(420)
 def test_every_panel_and_rule_shows_a_number(prometheus: Prometheus, used: None) -> None:
     left: tuple[Expression, ...] = tuple(expected())
     deadline = time.monotonic() + SHOWN_WITHIN_S
@@ -118,14 +119,12 @@ def test_every_panel_and_rule_shows_a_number(prometheus: Prometheus, used: None)
     assert not prometheus.unknown(expected())
 
 
-@pytest.mark.timeout(420)
 def test_what_may_be_empty_is_and_is_understood(prometheus: Prometheus, used: None) -> None:
     excused = [asked for asked in expressions() if asked.where in MAY_BE_EMPTY]
     assert {asked.where for asked in excused} == set(MAY_BE_EMPTY)
     assert prometheus.unanswered(excused) == tuple(excused), "shows something: excuse it no longer"
 
 
-@pytest.mark.timeout(420)
 def test_a_renamed_metric_would_be_noticed(prometheus: Prometheus, used: None) -> None:
     for name in set().union(*(asked.names() for asked in expected())):
         renamed = [
@@ -136,7 +135,6 @@ def test_a_renamed_metric_would_be_noticed(prometheus: Prometheus, used: None) -
         assert f"{name}_renamed" in prometheus.unknown(renamed), name
 
 
-@pytest.mark.timeout(420)
 def test_the_rules_are_loaded_and_evaluate(prometheus: Prometheus, used: None) -> None:
     loaded = prometheus.get("rules")["groups"]
     names = {rule["name"] for group in loaded for rule in group["rules"]}
@@ -147,7 +145,6 @@ def test_the_rules_are_loaded_and_evaluate(prometheus: Prometheus, used: None) -
     assert not sick
 
 
-@pytest.mark.timeout(420)
 def test_every_place_is_scraped(system: System, prometheus: Prometheus, used: None) -> None:
     targets = prometheus.get("targets")["activeTargets"]
     up = {target["labels"]["instance"] for target in targets if target["health"] == "up"}
@@ -155,7 +152,6 @@ def test_every_place_is_scraped(system: System, prometheus: Prometheus, used: No
     assert {f"127.0.0.1:{ray.metrics_port}", f"127.0.0.1:{gateway.port}"} <= up
 
 
-@pytest.mark.timeout(420)
 def test_the_ray_dashboard_is_told_where_prometheus_is(system: System) -> None:
     status = json.loads(system.home.pixtral("status", "--json").stdout)
     assert status["prometheus"] == system.up["prometheus"]
@@ -167,7 +163,6 @@ def test_the_ray_dashboard_is_told_where_prometheus_is(system: System) -> None:
     assert dashboard.environ()["RAY_PROMETHEUS_HOST"] == system.up["prometheus"]
 
 
-@pytest.mark.timeout(420)
 def test_prometheus_listens_on_loopback_only_and_takes_no_orders(
     home: Home, prometheus: Prometheus
 ) -> None:
@@ -182,7 +177,6 @@ def test_prometheus_listens_on_loopback_only_and_takes_no_orders(
         assert prometheus.post(order) != 200, order
 
 
-@pytest.mark.timeout(420)
 def test_down_leaves_nothing(home: Home, system: System, before: set[str]) -> None:
     """Last: the system is gone after it."""
     (process,) = observe.processes(home.state)

@@ -69,7 +69,7 @@ def one_line(result):
 
 def test_the_command_line_starts_without_ray_or_torch():
     """`pixtral --help` is the first thing a newcomer runs: it answers at once."""
-    heavy = "{'ray', 'torch', 'fastapi', 'mistral_common', 'sqlalchemy'}"
+    heavy = "{'ray', 'torch', 'fastapi', 'mistral_common', 'sqlalchemy', 'aiohttp'}"
     found = subprocess.run(
         [sys.executable, "-c", f"import sys, ops.cli; print(*{heavy} & set(sys.modules))"],
         cwd=ROOT,

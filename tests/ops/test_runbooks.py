@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 import yaml
+from typer.core import TyperGroup
 
 from ops.cli import app
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "ops/runbooks"
+# The public one of its subclasses: typer keeps its own copy of click.
+USAGE_ERROR = typer.BadParameter.__mro__[1]
 PAGES = sorted(RUNBOOKS.glob("Pixtral*.md"))
 HEADINGS = (
     "What it means",
@@ -46,15 +49,19 @@ def commands(text: str) -> list[str]:
 
 
 def parse(line: str) -> None:
-    """Raises click.UsageError where the command line has no such command, option or argument."""
-    command: click.Command = typer.main.get_command(app)
-    context, words = click.Context(command), shlex.split(line)[1:]
-    while isinstance(command, click.Group):
-        name, found, words = command.resolve_command(context, words)
-        assert found is not None
-        command, context = found, click.Context(found, info_name=name, parent=context)
-    if words != ["--help"]:
-        command.make_context(context.info_name, words, parent=context.parent)
+    """Raises UsageError where the command line has no such command, option or argument."""
+    command: Any = typer.main.get_command(app)
+    context, words = None, shlex.split(line)
+    # Parses its own options and leaves the next command's name and words.
+    while True:
+        if words[1:] == ["--help"]:
+            return
+        context = command.make_context(words[0], words[1:], parent=context)
+        rest = [*context._protected_args, *context.args]
+        if not isinstance(command, TyperGroup) or not rest:
+            return
+        name, command, words = command.resolve_command(context, rest)
+        words = [str(name), *words]
 
 
 def test_each_alert_has_a_runbook_and_each_runbook_an_alert():
@@ -82,7 +89,7 @@ def test_every_command_and_link_of_a_runbook_exists(page):
     "line", ["pixtral restart", "pixtral usage report --bye team", "pixtral teams set-budget TEAM"]
 )
 def test_a_command_that_does_not_exist_is_found(line):
-    with pytest.raises(click.UsageError):
+    with pytest.raises(USAGE_ERROR):
         parse(line)
     assert commands(f"Do `{line}` now.\n```bash\n{line}   # so\n```") == [line + "  ", line]
 

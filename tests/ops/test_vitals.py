@@ -4,6 +4,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from serve_app.cluster import ClusterStatus
 from serve_app.config import load_config
 from tests.ops.fakes import write_config, write_model
 
-SERVE = {
+SERVE: dict[str, Any] = {
     "applications": {
         "pixtral": {
             "status": "RUNNING",
@@ -231,6 +232,20 @@ def test_the_metrics_exist():
     text = Path(vitals.__file__).parent.parent.joinpath("serve_app/telemetry.py").read_text()
     for name in (*vitals.STATS.values(), vitals.TOKEN_AGE, vitals.STEP_SECONDS):
         assert f'"pixtral_decoder_{name}"' in text
+
+
+def test_serve_reports_what_is_read():
+    """The answer above is made up; its shape is Ray's own."""
+    from ray.serve import schema
+
+    application = SERVE["applications"]["pixtral"]
+    assert "applications" in schema.ServeInstanceDetails.model_fields
+    assert set(application) <= set(schema.ApplicationDetails.model_fields)
+    for tier in application["deployments"].values():
+        assert set(tier) <= set(schema.DeploymentDetails.model_fields)
+        assert tier["status"] in [status.value for status in schema.DeploymentStatus]
+        for replica in tier["replicas"]:
+            assert set(replica) <= set(schema.ReplicaDetails.model_fields)
 
 
 def test_live_ends_quietly_with_ctrl_c(capsys):
