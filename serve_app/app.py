@@ -135,7 +135,10 @@ def _tier(kind: type, config: Config, scaling: Autoscaling, **options: Any) -> A
     return serve.deployment(
         kind,
         name=kind.__name__,
-        logging_config=LoggingConfig(encoding=config.telemetry.log_format.upper()),
+        # Of a call between tiers, the tier's own line tells more than Serve's would.
+        logging_config=LoggingConfig(
+            encoding=config.telemetry.log_format.upper(), enable_access_log=kind is Gateway
+        ),
         autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.min_replicas,
             max_replicas=scaling.max_replicas,

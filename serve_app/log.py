@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from serve_app.errors import ApiError
-from serve_app.gateway.stack import stack_of
+from serve_app.stack import stack_of
 
 Logger = structlog.stdlib.BoundLogger
 _BLANK = "[blanked]"

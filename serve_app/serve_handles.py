@@ -115,6 +115,12 @@ class ServeTiers:
         self._open: set[str] = set()
         self._aborted: set[str] = set()
 
+    def shutdown(self) -> None:
+        """For a process that outlives the system: its handles would report their load for ever."""
+        either = (*self._preprocess.each, *self._streaming_decoder.each)
+        for handle in (*either, self._vision, self._decoder):
+            handle.shutdown()
+
     async def prepare(self, request: PrepareRequest) -> Prompt:
         if self._tracing is not None:
             parent = self._tracing.parent_of(request.request_id)
@@ -265,6 +271,10 @@ class _Transports:
     def __init__(self, handle: Any, **options: Any) -> None:
         self._by_reference = handle.options(_by_reference=True, **options)
         self._by_message = handle.options(_by_reference=False, **options)
+
+    @property
+    def each(self) -> tuple[Any, Any]:
+        return self._by_reference, self._by_message
 
     def carrying(self, *, refs: bool) -> Any:
         return self._by_reference if refs else self._by_message

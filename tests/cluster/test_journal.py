@@ -75,9 +75,7 @@ async def journaled(tiers: ServeTiers, request_id: str) -> tuple[str, Tally]:
 def tiers(system: System) -> Iterator[ServeTiers]:
     tiers = make_tiers()
     yield tiers
-    for handle in (tiers._preprocess, tiers._vision, tiers._decoder, tiers._streaming_decoder):
-        # Otherwise it reports its load for as long as this process lives.
-        handle.shutdown()
+    tiers.shutdown()
 
 
 @pytest.mark.parametrize("victim", ["rank 0", "replica"])

@@ -4,7 +4,7 @@ import urllib.error
 import urllib.request
 from ipaddress import IPv6Address, ip_address
 
-import grpc  # type: ignore[import-untyped]  # ships no types
+import grpc
 import pytest
 
 
@@ -34,7 +34,9 @@ def test_only_serves_replica_ports_are_beyond_loopback(beyond_loopback):
 def test_a_replica_port_lets_nobody_in_without_rays_token(beyond_loopback):
     for port in beyond_loopback:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            call = channel.unary_unary("/ray.serve.ASGIService/HandleRequest")
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                "/ray.serve.ASGIService/HandleRequest"
+            )
             with pytest.raises(grpc.RpcError) as refusal:
                 call(b"", timeout=10)
         assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED

@@ -6,7 +6,6 @@ import base64
 import logging
 import re
 import socket
-from contextlib import asynccontextmanager
 from uuid import UUID
 
 import httpx2
@@ -189,10 +188,8 @@ def test_health_needs_no_key_and_readiness_gives_reasons(gateway: Gateway) -> No
 
 
 def test_a_gateway_whose_accounts_do_not_answer_is_not_ready(gateway: Gateway, monkeypatch) -> None:
-    @asynccontextmanager
-    async def away():
+    def away():
         raise LedgerUnavailable("the accounts cannot be reached")
-        yield
 
     with monkeypatch.context() as patch:
         patch.setattr(gateway.office.database, "read", away)
