@@ -63,7 +63,7 @@ def _now() -> tuple[Panel, ...]:
         ),
         number(
             "Waiting room in use",
-            "Share of all the requests that may wait; full, callers are refused.",
+            "Share of all the requests that may wait; once full, Serve holds back the rest.",
             SHARE,
             f"sum({DECODER.waiting}) / sum({DECODER.waiting_limit})",
             "PixtralQueueGrowing",

@@ -139,8 +139,8 @@ def _decoder() -> tuple[Alert, ...]:
             "ticket",
             "decoder",
             "The waiting room of group {{ $labels.group }} is half full",
-            "{{ $value | humanizePercentage }} of it was taken, on average, for five minutes. Once"
-            " it is full callers are refused with 503.",
+            "{{ $value | humanizePercentage }} of it was taken, on average, for five minutes."
+            " Once it is full, Serve holds back what comes after.",
             f"avg_over_time({DECODER.waiting}[5m]) / {DECODER.waiting_limit} > 0.5",
             (f"avg_over_time({DECODER.waiting}[5m])", DECODER.waiting_limit),
             wait="1m",

@@ -100,7 +100,7 @@ def _requests() -> tuple[Panel, ...]:
         ),
         graph(
             "Chat requests refused, by reason",
-            "The error code in the answer: overloaded means a full waiting room, insufficient_quota"
+            "The error code in the answer: overloaded says that no tier took it, insufficient_quota"
             " a spent budget.",
             REQUESTS_PER_SECOND,
             (zero(total(refused, "code")), "{{code}}"),

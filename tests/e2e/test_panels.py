@@ -89,7 +89,8 @@ def used(system: System) -> None:
         assert traffic.good() == [200, 200, 200]
         assert traffic.bad() == [400, 400, 401, 404, 404]
         traffic.hang_up()
-        assert set(traffic.overload(12)) == {200, 503}
+        # More than run and wait at once; Serve holds the rest back.
+        assert set(traffic.overload(8)) <= {200, 503}
 
 
 def expressions() -> list[Expression]:
