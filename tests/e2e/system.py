@@ -141,4 +141,6 @@ def _heed_interrupts() -> None:
 
 
 def shared_memory() -> set[str]:
-    return {path.name for path in SHARED_MEMORY.iterdir()}
+    """But for what database servers keep there, which other tests run beside ours."""
+    names = {path.name for path in SHARED_MEMORY.iterdir()}
+    return {name for name in names if not name.startswith(("PostgreSQL.", "pixtral-postgres-"))}
