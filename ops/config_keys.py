@@ -72,7 +72,7 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
         "kv_cache_bytes": "Of keys and values, per rank.",
         "max_batch_sequences": "Sequences computed side by side.",
         "max_step_tokens": "Tokens of one forward step, of prompts and answers together.",
-        "max_waiting": "Requests that may wait for the batch; more are refused.",
+        "max_waiting": "Requests that may wait for the batch; Serve keeps back more.",
         "token_timeout_s": "A group without a token for this long, while it should, is not ready.",
         "collective_timeout_s": "A rank silent for this long is an error.",
         **{f"autoscaling.{key}": text for key, text in _AUTOSCALING.items()},

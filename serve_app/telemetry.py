@@ -187,7 +187,9 @@ class DecoderMetrics:
             "pixtral_decoder_batch_limit_sequences", "Most that run at once", tags
         )
         self.waiting_limit = gauge(
-            "pixtral_decoder_waiting_limit_requests", "Most that wait; more are refused", tags
+            "pixtral_decoder_waiting_limit_requests",
+            "Most that wait in it; Serve keeps back more",
+            tags,
         )
 
 
