@@ -15,6 +15,7 @@ from serve_app.accounting.hold import Scope
 from serve_app.accounting.key_records import KeyInfo
 from serve_app.accounting.limits import NO_LIMITS, Limits
 from serve_app.accounting.schema import WASTE_ACCOUNT, alerts, balances
+from serve_app.accounting.upsert import insert
 from serve_app.accounting.webhook import check_allowed
 from serve_app.errors import InvalidRequest, NotFound
 
@@ -74,8 +75,9 @@ async def change_limits(
         if after.alert_url is not None:
             check_allowed(after.alert_url, alert_hosts)
     await account_records.write_limits(change.connection, account.id, after)
-    if after.budget_nano_usd not in (None, before.budget_nano_usd):
-        await _rearm_alerts(change, account.id, after.budget_nano_usd)
+    budgets = (before.budget_nano_usd, before.alert_percents)
+    if after.budget_nano_usd and (after.budget_nano_usd, after.alert_percents) != budgets:
+        await _match_alerts(change, account.id, after.budget_nano_usd, after.alert_percents)
     await change.record("limits.change", account.subject, detail)
     return after
 
@@ -91,8 +93,11 @@ async def _account(change: Change, scope: Scope, reference: str) -> Organisation
     raise InvalidRequest(f"scope: {scope} has no limits", param="scope")
 
 
-async def _rearm_alerts(change: Change, account_id: int, budget_nano_usd: int) -> None:
-    """Forget this month's alerts that the new budget has not reached: they are to come again."""
+async def _match_alerts(
+    change: Change, account_id: int, budget_nano_usd: int, percents: Collection[int]
+) -> None:
+    """This month's alerts become those that a budget had, had it always been this one: what it has
+    not reached is forgotten and comes again, what it has passed already is told now."""
     month = month_of(change.at_us)
     posted = select(balances.c.posted_nano_usd).where(
         balances.c.account_id == account_id, balances.c.month == month
@@ -107,3 +112,19 @@ async def _rearm_alerts(change: Change, account_id: int, budget_nano_usd: int) -
         if posted_nano_usd * 100 < row.percent * budget_nano_usd
     ]
     await change.connection.execute(delete(alerts).where(alerts.c.id.in_(premature)))
+    passed = [
+        {
+            "account_id": account_id,
+            "month": month,
+            "percent": percent,
+            "posted_nano_usd": posted_nano_usd,
+            "budget_nano_usd": budget_nano_usd,
+            "created_us": change.at_us,
+            "next_attempt_us": change.at_us,
+        }
+        for percent in percents
+        if posted_nano_usd * 100 >= percent * budget_nano_usd
+    ]
+    if passed:
+        statement = insert(change.connection, alerts).values(passed)
+        await change.connection.execute(statement.on_conflict_do_nothing())

@@ -131,7 +131,8 @@ class Directory:
     ) -> Limits:
         """Replace the named limits and keep the others; in force from the next hold on.
 
-        A changed budget lets this month's alerts that it has not reached be sent anew.
+        A changed budget lets this month's alerts that it has not reached be sent anew, and sends
+        at once those that it has passed already.
 
         Raises:
             NotFound, InvalidRequest: naming the field; an ``alert_url`` that is not allowed, too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from serve_app.accounting.hold import Payer
@@ -60,3 +61,15 @@ class Principal:
             raise Forbidden("a team lead manages the keys of its own team only")
         if role not in MANAGES[self.role]:
             raise Forbidden(f"a key of role {self.role} may not manage keys of role {role}")
+
+    def check_grants(self, models: Collection[str], endpoints: Collection[str]) -> None:
+        """Raises Forbidden where a key of that scope (empty is everything) could do more than this
+        one: who is shown its secret can do both."""
+        for param, own, asked in (
+            ("models", self.models, models),
+            ("endpoints", self.endpoints, endpoints),
+        ):
+            if own and not (asked and set(asked) <= set(own)):
+                raise Forbidden(
+                    f"this key is for {', '.join(own)} only, and hands out no more", param=param
+                )

@@ -87,6 +87,7 @@ def key_routes(office: Office, clock: Clock) -> APIRouter:
         """The answer holds the secret, once."""
         team = await directory.team(body.team)
         manager.check_manages(team.id, body.role)
+        manager.check_grants(body.models, body.endpoints)
         made = await directory.create_key(
             f"{team.organisation}/{team.name}",
             body.name,
@@ -108,7 +109,8 @@ def key_routes(office: Office, clock: Clock) -> APIRouter:
         public_id: Text, body: RotationBody, manager: Manager, response: Response
     ) -> NewKeyAnswer:
         """A successor with a new secret; the old key ends after the overlap."""
-        await check(manager, public_id)
+        key = await check(manager, public_id)
+        manager.check_grants(key.models, key.endpoints)
         made = await directory.rotate_key(public_id, body.overlap_s, actor=manager.actor)
         return _secret(made, clock, response)
 
@@ -130,9 +132,10 @@ def key_routes(office: Office, clock: Clock) -> APIRouter:
         )
         return LimitsAnswer.of(limits)
 
-    async def check(manager: Principal, public_id: str) -> None:
+    async def check(manager: Principal, public_id: str) -> KeyInfo:
         key = await directory.key(public_id)
         manager.check_manages(key.team_id, key.role)
+        return key
 
     return router
 

@@ -109,11 +109,29 @@ async def test_a_budget_holds_from_the_next_request_on(directory, caller, scope)
     await caller.use(principal)
 
 
+async def alerted(database) -> list[tuple[int, int]]:
+    async with database.read() as connection:
+        rows = await connection.execute(select(alerts).order_by(alerts.c.id))
+        return [(row.percent, row.budget_nano_usd) for row in rows]
+
+
+async def test_a_budget_set_below_what_is_spent_alerts_at_once(directory, database, caller):
+    key = await directory.create_key("default", "ci", actor="me")
+    await caller.use(await directory.principal(key.secret))
+    for changes, due in (
+        ({"budget_nano_usd": 2 * COST}, []),
+        ({"alert_percents": [40, 50, 60]}, [(40, 2 * COST), (50, 2 * COST)]),
+        ({"alert_percents": [40, 50, 60]}, [(40, 2 * COST), (50, 2 * COST)]),
+        ({"budget_nano_usd": COST}, [(40, 2 * COST), (50, 2 * COST), (60, COST)]),
+        ({"budget_nano_usd": None}, [(40, 2 * COST), (50, 2 * COST), (60, COST)]),
+    ):
+        await directory.change_limits(Scope.TEAM, "default", changes, actor="me")
+        assert await alerted(database) == due
+
+
 async def test_after_a_budget_was_raised_its_alert_comes_again(directory, database, caller):
     async def percents() -> list[tuple[int, int]]:
-        async with database.read() as connection:
-            rows = await connection.execute(select(alerts).order_by(alerts.c.id))
-            return [(row.percent, row.budget_nano_usd) for row in rows]
+        return await alerted(database)
 
     async def set_budget(nano_usd: int) -> None:
         changes = {"budget_nano_usd": nano_usd, "alert_percents": [50]}

@@ -85,3 +85,26 @@ def test_a_key_is_valid_until_its_instant():
     assert principal(Role.MEMBER).is_valid(10**18)
     assert principal(Role.MEMBER, expires_us=5).is_valid(4)
     assert not principal(Role.MEMBER, expires_us=5).is_valid(5)
+
+
+@pytest.mark.parametrize(
+    ("models", "endpoints", "allowed"),
+    [
+        (["small"], ["chat"], True),
+        (["small", "large"], ["chat"], True),
+        (["huge"], ["chat"], False),
+        (["small", "huge"], ["chat"], False),
+        ([], ["chat"], False),
+        (["small"], [], False),
+        (["small"], ["chat", "usage"], False),
+    ],
+)
+def test_a_key_hands_out_no_more_than_it_may_do_itself(models, endpoints, allowed):
+    scoped = principal(Role.LEAD, models=("small", "large"), endpoints=("chat",))
+    unscoped = principal(Role.LEAD)
+    unscoped.check_grants(models, endpoints)
+    if allowed:
+        scoped.check_grants(models, endpoints)
+    else:
+        with pytest.raises(Forbidden, match="hands out no more"):
+            scoped.check_grants(models, endpoints)

@@ -71,6 +71,22 @@ async def test_a_lead_manages_its_own_teams_keys_up_to_its_role(portal):
         assert answer.status_code == 403, path
 
 
+async def test_a_scoped_lead_hands_out_no_more_than_it_has(portal):
+    wide = await created(portal.lead, name="wide")
+    scope = {"endpoints": ["chat", "admin"]}
+    lead = portal.client((await created(portal.lead, name="scoped", role="lead", **scope))["secret"])
+    body = {"team": "default/research", "name": "new"}
+    for path, sent, status in (
+        ("/admin/keys", body, 403),
+        ("/admin/keys", body | {"endpoints": ["chat", "usage"]}, 403),
+        (f"/admin/keys/{wide['public_id']}/rotate", {}, 403),
+        ("/admin/keys", body | {"endpoints": ["chat"]}, 201),
+    ):
+        answer = await lead.post(path, json=sent)
+        assert answer.status_code == status, (path, sent, answer.text)
+    await lead.aclose()
+
+
 async def test_a_lead_lists_its_own_team_only(portal):
     teams = {key["team"] for key in (await portal.lead.get("/admin/keys")).json()["data"]}
     assert teams == {"research"}
