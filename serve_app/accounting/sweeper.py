@@ -94,6 +94,8 @@ class Sweeper:
         self._clock = clock
         self._interval_s = settings.sweep_interval_s
         self._patience_us = round(settings.audit_patience_s * MICROSECONDS)
+        self._hold_lease_us = round(settings.hold_lease_s * MICROSECONDS)
+        self._recover_from_us = 0
         self._lease = Lease(database, LEASE, owner, clock=clock)
         # Where the last look at closed holds ended: those that wait must not hide the rest.
         self._looked_until = _START
@@ -142,6 +144,10 @@ class Sweeper:
             try:
                 if await self._lease.take():
                     await chore()
+            except LedgerUnavailable as error:
+                # No gateway could renew its holds' leases meanwhile: those that live do so first.
+                self._recover_from_us = self._clock() + self._hold_lease_us
+                _logger.warning("a chore waits: %s", error.message)
             except Overloaded as error:
                 _logger.warning("a chore waits: %s", error.message)
             except Exception:
@@ -154,12 +160,13 @@ class Sweeper:
 
         A completed answer ended in the engine; a lost attempt before it perhaps did not.
         """
+        now = self._clock()
         several_attempts = exists().where(
             lines.c.request_id == holds.c.request_id, lines.c.attempt > 1
         )
         expired = (
             select(holds.c.request_id)
-            .where(holds.c.state == _HELD, holds.c.lease_until_us <= self._clock())
+            .where(holds.c.state == _HELD, holds.c.lease_until_us <= now)
             .order_by(holds.c.lease_until_us)
             .limit(PAGE)
         )
@@ -178,7 +185,8 @@ class Sweeper:
             .limit(PAGE)
         )
         async with self._database.read() as connection:
-            expired_ids = list(await connection.scalars(expired))
+            over = now >= self._recover_from_us
+            expired_ids = list(await connection.scalars(expired)) if over else []
             rows = list(await connection.execute(closed))
         self._looked_until = _START
         if len(rows) == PAGE:

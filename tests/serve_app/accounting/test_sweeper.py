@@ -21,7 +21,8 @@ from serve_app.accounting.recovery import recover
 from serve_app.accounting.schema import WASTE_ACCOUNT, holds, lines
 from serve_app.accounting.settling import Closing, close_holds
 from serve_app.accounting.tokens import Tokens
-from serve_app.errors import Overloaded
+from serve_app.config import Accounting
+from serve_app.errors import LedgerUnavailable, Overloaded
 from shards.tally import Tally
 from tests.serve_app.accounting.books import Books
 from tests.serve_app.accounting.sweeping import World
@@ -355,3 +356,38 @@ async def test_a_chore_that_fails_stops_neither_itself_nor_the_sweeps(world, cap
     gateway.cancel()
     await asyncio.wait([gateway])
     assert "a chore failed" in caplog.text
+
+
+async def test_after_an_outage_gateways_first_renew_their_leases(world, monkeypatch):
+    """All leases ran out while nobody could renew any: that proves no gateway dead."""
+    request_id = await world.hold()
+    tries, rounds = 0, 0
+    up = asyncio.Event()
+    take = sweeper.Lease.take
+
+    async def outage(lease):
+        nonlocal tries
+        tries += 1
+        if not up.is_set():
+            raise LedgerUnavailable("the database does not answer")
+        return await take(lease)
+
+    async def journals_read() -> None:
+        nonlocal rounds
+        rounds += 1
+
+    monkeypatch.setattr(sweeper.Lease, "take", outage)
+    world.engines.on_journal = journals_read
+    gateway = asyncio.create_task(world.sweeper().run())
+    async with asyncio.timeout(20):
+        while tries < 4:
+            await asyncio.sleep(0.01)
+        up.set()
+        while rounds < 3:
+            await asyncio.sleep(0.01)
+        assert (await world.row(request_id)).state == "held"
+        world.now_us += round(Accounting().hold_lease_s * MICROSECONDS)
+        while (await world.row(request_id)).state == "held":
+            await asyncio.sleep(0.01)
+    gateway.cancel()
+    await asyncio.wait([gateway])

@@ -74,7 +74,9 @@ async def test_a_lead_manages_its_own_teams_keys_up_to_its_role(portal):
 async def test_a_scoped_lead_hands_out_no_more_than_it_has(portal):
     wide = await created(portal.lead, name="wide")
     scope = {"endpoints": ["chat", "admin"]}
-    lead = portal.client((await created(portal.lead, name="scoped", role="lead", **scope))["secret"])
+    lead = portal.client(
+        (await created(portal.lead, name="scoped", role="lead", **scope))["secret"]
+    )
     body = {"team": "default/research", "name": "new"}
     for path, sent, status in (
         ("/admin/keys", body, 403),
