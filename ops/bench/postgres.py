@@ -113,12 +113,15 @@ class PostgresServer:
         """Connections stay up and nothing answers."""
         processes = self.processes()
         for process in processes:
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
         try:
             yield
         finally:
             for process in processes:
-                process.resume()
+                # One that was ending when it was stopped ends now.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def kill(self) -> None:
         """At once, without a checkpoint: all connections are lost."""

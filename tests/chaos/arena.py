@@ -17,7 +17,6 @@ from serve_app.accounting.directory import Directory
 from serve_app.accounting.hold import Scope
 from serve_app.accounting.keys import read_pepper
 from serve_app.accounting.limits import Limits
-from serve_app.accounting.reconcile import Difference, reconcile
 from tests.e2e.system import UP_TIMEOUT_S, Home
 
 LEASE_S = 8
@@ -61,14 +60,10 @@ class Arena:
         finally:
             await database.close()
 
-    async def differences(self) -> tuple[Difference, ...]:
-        """What the product's own reconciliation finds."""
-        database = Database.open(self.store.url)
-        try:
-            async with database.read() as connection:
-                return (await reconcile(connection)).differences
-        finally:
-            await database.close()
+    def reconciliation(self) -> tuple[int, str]:
+        """Exit code and words of the product's own reconciliation, engines included."""
+        told = self.home.pixtral("usage", "reconcile")
+        return told.returncode, told.stdout + told.stderr
 
 
 @contextmanager
