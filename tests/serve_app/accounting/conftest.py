@@ -19,19 +19,6 @@ _NUMBERS = count()
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """One server for the session; whoever pauses or kills it brings it back."""
-    # In memory, which outlives a killed server; it would not outlive the machine, nor would we.
-    memory = Path("/dev/shm")
-    server = PostgresServer(memory if memory.is_dir() else None)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
-
-
-@pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "ledger.db"
     migrate(f"sqlite:///{path}")

@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from serve_app.accounting.office import Office, prepare
 from serve_app.config import Config, parse_config
 from serve_app.gateway import api
 from shards.tokenizer import Tokenizer
+from tests.postgres import PostgresServer
 from tests.serve_app.gateway.client_cases import Endpoint
 from tests.serve_app.gateway.engine_tiers import (
     MAX_CONTEXT_TOKENS,
@@ -25,6 +27,8 @@ from tests.serve_app.gateway.store import Store
 KEY = "sk-pixtral-gateway-tests-of-the-edge"
 MODEL = "pixtral-large"
 ALIAS = "pixtral-large-latest"
+_NUMBERS = count()
+both_stores = pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
 
 
 class Gateway:
@@ -80,9 +84,30 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def founded_on_postgres(
+    tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer
+) -> tuple[Path, str]:
+    """The same, and the name of the database that has them."""
+    folder, name = tmp_path_factory.mktemp("founded"), "founded_gateway"
+    prepare(make_config(folder, accounting={"database_url": postgres.create(name)}), KEY)
+    return folder, name
+
+
 @pytest.fixture
-def store(tmp_path: Path, founded: Path) -> Store:
-    return Store(Path(shutil.copytree(founded, tmp_path / "accounts")))
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """On SQLite, or where a test is marked with ``both_stores``, on PostgreSQL too."""
+    folder = tmp_path / "accounts"
+    if getattr(request, "param", "sqlite") == "sqlite":
+        shutil.copytree(request.getfixturevalue("founded"), folder)
+        yield Store.on_sqlite(folder)
+        return
+    postgres: PostgresServer = request.getfixturevalue("postgres")
+    founded, template = request.getfixturevalue("founded_on_postgres")
+    shutil.copytree(founded, folder)
+    name = f"gateway_{next(_NUMBERS)}"
+    yield Store(folder, postgres.create(name, template))
+    postgres.drop(name)
 
 
 @pytest.fixture
@@ -97,6 +122,7 @@ def serve(tokenizer: Tokenizer, store: Store) -> Iterator[Callable[..., Gateway]
     def start(
         tiers: EngineTiers | None = None, *, admin: bool = False, **sections: dict[str, object]
     ) -> Gateway:
+        sections["accounting"] = {"database_url": store.url, **sections.get("accounting", {})}
         config = make_config(store.folder, **sections)
         with pytest.MonkeyPatch.context() as patch:
             if not admin:

@@ -6,11 +6,14 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from serve_app.accounting.account_changes import DEFAULT
 from serve_app.accounting.database import Database
@@ -26,26 +29,31 @@ ACTOR = "test"
 
 @dataclass(frozen=True)
 class Store:
+    """``url`` is the database's; the pepper is in ``folder``."""
+
     folder: Path
+    url: str
+
+    @classmethod
+    def on_sqlite(cls, folder: Path) -> Store:
+        return cls(folder, f"sqlite:///{folder / 'accounting.sqlite'}")
 
     @property
     def file(self) -> Path:
-        return self.folder / "accounting.sqlite"
+        """Of an SQLite database."""
+        return Path(self.url.removeprefix("sqlite:///"))
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        with closing(sqlite3.connect(self.file, timeout=10)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(query, values)]
+        """Of a query whose places for ``values`` are question marks."""
+        return asyncio.run(self._execute(query, values, Database.read))
 
-    @contextmanager
-    def changed(self) -> Iterator[sqlite3.Connection]:
+    def execute(self, statement: str, *values: Any) -> None:
         """By hand, behind the gateway's back."""
-        with closing(sqlite3.connect(self.file, timeout=10)) as connection, connection:
-            yield connection
+        asyncio.run(self._execute(statement, values, Database.write))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else can write."""
+        """Nobody else can write; SQLite only."""
         with closing(sqlite3.connect(self.file, timeout=10, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield
@@ -99,8 +107,27 @@ class Store:
     def change(self, work: Callable[[Directory], Awaitable[T]]) -> T:
         return asyncio.run(self._change(work))
 
+    async def _execute(
+        self,
+        statement: str,
+        values: Sequence[Any],
+        opening: Callable[[Database], AbstractAsyncContextManager[AsyncConnection]],
+    ) -> list[dict[str, Any]]:
+        names = [f"value_{place}" for place in range(len(values))]
+        for name in names:
+            statement = statement.replace("?", f":{name}", 1)
+        database = Database.open(self.url)
+        try:
+            async with opening(database) as connection:
+                found = await connection.execute(
+                    text(statement), dict(zip(names, values, strict=True))
+                )
+                return [dict(row) for row in found.mappings()] if found.returns_rows else []
+        finally:
+            await database.close()
+
     async def _change(self, work: Callable[[Directory], Awaitable[T]]) -> T:
-        database = Database.open(f"sqlite:///{self.file}")
+        database = Database.open(self.url)
         try:
             return await work(Directory(database, read_pepper(self.folder / "pepper")))
         finally:

@@ -16,8 +16,10 @@ import pytest
 from serve_app.errors import GenerationFailed, Overloaded
 from shards.errors import GroupError
 from tests.serve_app.gateway.client_cases import QUESTION, Endpoint, image_part, text_part
-from tests.serve_app.gateway.conftest import Gateway
+from tests.serve_app.gateway.conftest import Gateway, both_stores
 from tests.serve_app.gateway.store import eventually
+
+pytestmark = both_stores
 
 LONG = {"max_tokens": 1500, "ignore_eos": True}
 NANO = 10**9
@@ -119,8 +121,8 @@ def test_leaving_while_it_is_prepared_costs_nothing(gateway, monkeypatch, stream
 @pytest.mark.parametrize("stream", [False, True])
 def test_leaving_while_it_is_held_frees_the_hold(gateway, monkeypatch, stream) -> None:
     ledger = gateway.office.ledger
-    monkeypatch.setattr(ledger, "hold", late(ledger.hold, 0.6))
-    hang_up(gateway.endpoint, stream=stream)
+    monkeypatch.setattr(ledger, "hold", late(ledger.hold, 1.2))
+    hang_up(gateway.endpoint, stream=stream, after_s=0.6)
     eventually(lambda: gateway.store.outcomes() == ["refused"])
     assert gateway.store.held() == 0
     assert gateway.store.lines() == []

@@ -55,7 +55,7 @@ def gateway(
         model={"default_max_tokens": 4},
         accounting={"metrics_token_file": token_file},
     )
-    gateway = Gateway(tokenizer, Store(folder), config)
+    gateway = Gateway(tokenizer, Store.on_sqlite(folder), config)
     yield gateway
     gateway.stop()
 

@@ -33,7 +33,7 @@ class Town:
             gateway={"max_body_bytes": MAX_BODY_BYTES},
             accounting={"replay_wait_s": 0.0, "metrics_token_file": token_file},
         )
-        store = Store(folder)
+        store = Store.on_sqlite(folder)
         self.gateway = Gateway(tokenizer, store, config)
         self.second = Gateway(tokenizer, store, config, self.gateway.tiers)
         self.http = httpx2.Client(
