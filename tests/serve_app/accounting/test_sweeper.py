@@ -17,6 +17,7 @@ from serve_app.accounting.calendar import MICROSECONDS
 from serve_app.accounting.database import Database
 from serve_app.accounting.hold import Charge, Outcome
 from serve_app.accounting.journal_intake import take_in
+from serve_app.accounting.lease import Lease
 from serve_app.accounting.recovery import recover
 from serve_app.accounting.schema import WASTE_ACCOUNT, holds, lines
 from serve_app.accounting.settling import Closing, close_holds
@@ -363,7 +364,7 @@ async def test_after_an_outage_gateways_first_renew_their_leases(world, monkeypa
     request_id = await world.hold()
     tries, rounds = 0, 0
     up = asyncio.Event()
-    take = sweeper.Lease.take
+    take = Lease.take
 
     async def outage(lease):
         nonlocal tries
@@ -376,7 +377,7 @@ async def test_after_an_outage_gateways_first_renew_their_leases(world, monkeypa
         nonlocal rounds
         rounds += 1
 
-    monkeypatch.setattr(sweeper.Lease, "take", outage)
+    monkeypatch.setattr(Lease, "take", outage)
     world.engines.on_journal = journals_read
     gateway = asyncio.create_task(world.sweeper().run())
     async with asyncio.timeout(20):

@@ -26,7 +26,6 @@ from serve_app.gateway.usage_routes import usage_routes
 from tests.serve_app.accounting.books import Books, Key
 from tests.serve_app.accounting.conftest import (
     database,
-    postgres,
     postgres_template,
     postgres_url,
     sqlite_template,
@@ -35,7 +34,6 @@ from tests.serve_app.accounting.conftest import (
 
 __all__ = [
     "database",
-    "postgres",
     "postgres_template",
     "postgres_url",
     "sqlite_template",
