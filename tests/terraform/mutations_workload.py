@@ -101,6 +101,24 @@ _REFUSED_BY_TESTS = (
 
 _REFUSED_BY_THE_PLAN = (
     Mutation(
+        name="a network policy that opens every port, the dashboard's too",
+        root=_AWS,
+        file=_manifests(_AWS),
+        old="    ports:\n    - protocol: TCP\n      port: 8080\n",
+        new="",
+        caught_by="policy",
+        says="NetworkPolicy pixtral-scrape lets",
+    ),
+    Mutation(
+        name="a network policy that lets more than the operator at the dashboard",
+        root=_AZURE,
+        file=_manifests(_AZURE),
+        old="          kubernetes.io/metadata.name: kuberay-system\n",
+        new="          team: platform\n",
+        caught_by="policy",
+        says="NetworkPolicy pixtral-operator lets",
+    ),
+    Mutation(
         name="Ray's dashboard on a load balancer",
         root=_AWS,
         file=_manifests(_AWS),
