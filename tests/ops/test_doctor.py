@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ops import doctor
+from ops import doctor, host
 from ops.bench.ports import free_ports
 from ops.finding import Finding
 from serve_app.config import load_config
@@ -84,7 +84,7 @@ def test_what_our_own_system_takes_is_not_asked_for_twice(config, tmp_path):
 
 def test_clocks_are_compared_only_where_the_database_answers(config, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "skew", lambda config: Finding("skew", "+0.001 s"))
-    monkeypatch.setattr(doctor.host, "limits", lambda many: Finding("limits", ""))
+    monkeypatch.setattr(host, "limits", lambda many: Finding("limits", ""))
     many = config.model_copy(
         update={
             "accounting": config.accounting.model_copy(
