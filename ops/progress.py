@@ -1,7 +1,7 @@
 """Steps shown as they happen: a spinner on a terminal, plain lines elsewhere. All on stderr.
 
-✓ model     pixtral-nano, 31 M parameters                    1.2 s
-⠙ Ray       starting on loopback …
+✓ model      pixtral-nano, 31 M parameters                    1.2 s
+⠙ Ray        starting on loopback …
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-_NAME_WIDTH = 9
+_NAME_WIDTH = 10
 
 
 @dataclass

@@ -43,7 +43,8 @@ def as_text(up: Up, ray_token: Path) -> str:
         f"  model          {config.model.name}  ({config.model.path})",
     ]
     if endpoints.prometheus is not None:
-        lines.append(f"  Prometheus     {endpoints.prometheus}  (alerts: /alerts)")
+        lines.append(f"  Prometheus     {endpoints.prometheus}")
+        lines.append("                 its page has Graph, Alerts, Status → Targets")
     if config.gateway.auth:
         lines.append(f"  key            {up.api_key}")
         lines.append(f"                 kept in {config.gateway.api_key_file}")

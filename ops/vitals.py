@@ -1,7 +1,9 @@
 """How the running system does, asked of its own HTTP ports at the same time: quick, and no Ray.
 
 Becoming a driver of Ray, to ask Serve itself, takes seconds; its dashboard tells the same at once.
-Metric names are spelled out, as importing ``serve_app/telemetry.py`` imports Ray; a test compares.
+The groups' own numbers come by the gateway, as Ray's metrics are up to ten seconds old; where the
+key may not see them, the old ones must do. Metric names are spelled out, as importing
+``serve_app/telemetry.py`` imports Ray; a test compares.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ STATS = {
 }
 TOKEN_AGE = "token_age_seconds"
 STEP_SECONDS = "step_seconds_total"
+# A group's report, as a mapping; see ``serve_app/messages.py``.
+Pulse = dict[str, Any]
 # Name and labels -> value.
 Samples = list[tuple[str, Mapping[str, str], float]]
 
@@ -77,10 +81,11 @@ class Vitals:
     step_s: float = 0.0
 
     def tokens_per_s(self, before: Vitals | None) -> float | None:
-        """Generated since ``before``; without it, per second that the groups really computed."""
+        """Generated since ``before``; without it, per second that the groups really computed, and
+        None where they have generated nothing yet."""
         if before is not None and self.at > before.at and self.generated >= before.generated:
             return (self.generated - before.generated) / (self.at - before.at)
-        return self.generated / self.step_s if self.step_s else None
+        return self.generated / self.step_s if self.generated and self.step_s else None
 
 
 def look(config: Config, state: Path, key: str) -> Vitals:
@@ -88,25 +93,44 @@ def look(config: Config, state: Path, key: str) -> Vitals:
 
     Args:
         state: the folder with Ray's token.
-        key: asked what today brought.
+        key: asked how the groups do and what today brought.
     """
     endpoints = Endpoints.of(config)
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
         serve = pool.submit(_serve, endpoints, state)
         scrape = pool.submit(_scrape, endpoints.metrics)
         ready = pool.submit(health, endpoints, TIMEOUT_S)
         day = datetime.now(UTC).date().isoformat()
         today = pool.submit(brought, endpoints, key, day)
-        samples = scrape.result()
+        groups = pool.submit(_groups, endpoints, key)
+        serves, samples, (told, at) = serve.result(), scrape.result(), groups.result()
+        pulses = _scraped(samples, serves) if told is None else told
         return Vitals(
-            at=time.monotonic(),
-            cluster=_cluster(serve.result(), samples),
+            at=at,
+            cluster=_cluster(serves, pulses),
             health=ready.result(),
             load=_load(samples),
             today=today.result(),
-            generated=_sum(samples, _GROUP + STATS["generated_tokens_total"]),
-            step_s=_sum(samples, _GROUP + STEP_SECONDS),
+            generated=_sum(pulses, "generated_tokens_total"),
+            step_s=_sum(pulses, STEP_SECONDS),
         )
+
+
+def _groups(endpoints: Endpoints, key: str) -> tuple[list[Pulse] | None, float]:
+    """What the groups say of themselves, None where nobody tells, and when it was so."""
+    url = f"{endpoints.root}/admin/groups"
+    status, body = get_json(url, TIMEOUT_S, key or None)
+    at = time.monotonic()
+    if status != 200 or not isinstance(body, dict) or "silent" not in body:
+        return None, at
+    told = [_endless(pulse) for pulse in sorted(body["data"], key=lambda each: each["group"])]
+    return told + [{"error": "it gave no sign of life"}] * body["silent"], at
+
+
+def _endless(pulse: Pulse) -> Pulse:
+    """JSON knows no infinity: a group without a token has an age of null there."""
+    age = pulse["token_age_s"]
+    return {**pulse, "token_age_s": float("inf") if age is None else age}
 
 
 def _serve(endpoints: Endpoints, state: Path) -> Any:
@@ -152,7 +176,7 @@ def _scrape(url: str) -> Samples:
     ]
 
 
-def _cluster(serve: Any, samples: Samples) -> ClusterStatus | None:
+def _cluster(serve: Any, pulses: Iterable[Pulse]) -> ClusterStatus | None:
     if serve is None:
         return None
     application = serve.get("applications", {}).get(APPLICATION)
@@ -162,26 +186,29 @@ def _cluster(serve: Any, samples: Samples) -> ClusterStatus | None:
         TierStatus(name, tier["status"], len(tier["replicas"]), tier["message"])
         for name, tier in application["deployments"].items()
     )
-    groups = application["deployments"].get("DecoderGroup", {}).get("replicas", ())
-    alive = {replica["replica_id"] for replica in groups}
-    # A dead group's series stay for a while.
-    pulses = tuple(pulse for pulse in _pulses(samples) if pulse["group"] in alive)
-    return ClusterStatus(True, application["status"], application["message"], tiers, pulses)
+    return ClusterStatus(True, application["status"], application["message"], tiers, tuple(pulses))
 
 
-def _pulses(samples: Samples) -> Iterable[dict[str, Any]]:
-    """Each group's numbers, in the shape of its own report."""
+def _scraped(samples: Samples, serve: Any) -> list[Pulse]:
+    """Each living group's numbers, in the shape of its report; a dead one's stay for a while."""
+    applications = {} if serve is None else serve.get("applications", {})
+    tiers = applications.get(APPLICATION, {}).get("deployments", {})
+    alive = {replica["replica_id"] for replica in tiers.get("DecoderGroup", {}).get("replicas", ())}
     by_group: dict[str, dict[str, float]] = {}
     for name, labels, value in samples:
-        if name.startswith(_GROUP) and "group" in labels:
+        if name.startswith(_GROUP) and labels.get("group") in alive:
             by_group.setdefault(labels["group"], {})[name.removeprefix(_GROUP)] = value
-    for group, values in sorted(by_group.items()):
-        stats = {key: int(values.get(metric, 0)) for key, metric in STATS.items()}
-        yield {
+    return [
+        {
             "group": group,
             "token_age_s": values.get(TOKEN_AGE, float("inf")),
-            "stats": stats,
+            "stats": {
+                **{key: int(values.get(metric, 0)) for key, metric in STATS.items()},
+                STEP_SECONDS: values.get(STEP_SECONDS, 0.0),
+            },
         }
+        for group, values in sorted(by_group.items())
+    ]
 
 
 def _load(samples: Samples) -> dict[str, Load]:
@@ -194,5 +221,5 @@ def _load(samples: Samples) -> dict[str, Load]:
     return {tier: Load(of(IN_FLIGHT, tier), of(QUEUED, tier)) for tier in names}
 
 
-def _sum(samples: Samples, metric: str) -> float:
-    return sum(value for name, _, value in samples if name == metric)
+def _sum(pulses: Iterable[Pulse], count: str) -> float:
+    return sum(float(pulse["stats"][count]) for pulse in pulses if "stats" in pulse)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shards.conversation import Conversation
+from shards.engine import EngineStats
 from shards.request import GenerationRequest, Picture
 from shards.tally import Tally
 
@@ -111,3 +112,19 @@ class JournalPage:
     tallies: tuple[Tally, ...]
     more: bool = False
     lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A decoder group's sign of life.
+
+    Attributes:
+        token_age_s: since the engine last generated a token, for a caller or as a canary.
+        stats: the engine's counters as last heard.
+    """
+
+    group: str
+    token_age_s: float
+    token_timeout_s: float
+    stats: EngineStats
+    rank_pids: tuple[int, ...]

@@ -47,6 +47,7 @@ from serve_app.messages import (
     JournalPage,
     PrepareRequest,
     Prompt,
+    Pulse,
 )
 from serve_app.reasons import group_reasons, tier_reasons
 from serve_app.telemetry import GatewayMetrics
@@ -163,6 +164,10 @@ class ServeTiers:
             pulse.group: pulse.stats.prompt_tokens_total + pulse.stats.generated_tokens_total
             for pulse in await self._every_group("pulse")
         }
+
+    async def groups(self) -> Sequence[Pulse | None]:
+        answers = await _ask(self._decoder, "pulse")
+        return [answer if isinstance(answer, Pulse) else None for answer in answers]
 
     async def readiness(self) -> Readiness:
         groups, *others = await asyncio.gather(

@@ -17,7 +17,7 @@ from ops.dashboards.board import (
     graph,
     number,
 )
-from ops.dashboards.promql import grown, quantile, share, total, where, zero
+from ops.dashboards.promql import grown, quantile, share, summed, total, where, zero
 from ops.dashboards.series import ACCOUNTS
 
 _TEAM = {"organisation": "~$organisation", "team": "~$team"}
@@ -49,7 +49,7 @@ def accounting_board() -> Board:
 
 
 def _dollars(name: str) -> str:
-    return f"sum({where(name, **_TEAM)}) / 1e9"
+    return f"{summed(where(name, **_TEAM))} / 1e9"
 
 
 def _now() -> tuple[Panel, ...]:
@@ -69,7 +69,7 @@ def _now() -> tuple[Panel, ...]:
             "Per million tokens",
             "List price of an average million of paid tokens, input and output.",
             DOLLARS,
-            share(f"sum({_PAID}) / 1e3", f"sum({paid_tokens})"),
+            share(f"{summed(_PAID)} / 1e3", summed(paid_tokens)),
         ),
         number(
             "Waste in the last hour",
@@ -118,7 +118,7 @@ def _teams() -> tuple[Panel, ...]:
             "Less refunds.",
             DOLLARS,
             (
-                f"sum by ({_BY_TEAM}) ({where(series.LEDGER_POSTED, **_TEAM)}) / 1e9",
+                f"{summed(where(series.LEDGER_POSTED, **_TEAM), _BY_TEAM)} / 1e9",
                 "{{organisation}}/{{team}}",
             ),
             stacked=True,
@@ -141,7 +141,7 @@ def _teams() -> tuple[Panel, ...]:
             "Requests of this month, by outcome",
             "Those that run have none yet.",
             COUNT,
-            (f"sum by (outcome) ({requests})", "{{outcome}}"),
+            (summed(requests, "outcome"), "{{outcome}}"),
             stacked=True,
         ),
     )

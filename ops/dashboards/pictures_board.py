@@ -17,7 +17,7 @@ from ops.dashboards.board import (
     graph,
     number,
 )
-from ops.dashboards.promql import observed, quantile, share, total
+from ops.dashboards.promql import observed, quantile, share, summed, total
 from ops.dashboards.series import LEDGER_TOKENS, PREPROCESS, VISION
 
 
@@ -59,7 +59,7 @@ def _now() -> tuple[Panel, ...]:
             "Image tokens",
             "Their share of all prompt tokens ever booked.",
             SHARE,
-            share(f"sum({image})", f"sum({prompt})"),
+            share(summed(image), summed(prompt)),
         ),
     )
 

@@ -6,15 +6,23 @@ always means a fault.
 
 from __future__ import annotations
 
+# What the gateway's /metrics reads from the ledger; Ray's metrics begin with ray_.
+_LEDGER = "pixtral_ledger_"
+
 
 def total(series: str, by: str = "", window: str = "$__rate_interval") -> str:
     """Per second, summed."""
-    return f"sum{_by(by)} (rate({series}[{window}]))"
+    return f"sum{_by(by)} ({_once(series, f'rate({series}[{window}])')})"
 
 
 def grown(series: str, window: str, by: str = "") -> str:
     """How much a counter grew, summed."""
-    return f"sum{_by(by)} (increase({series}[{window}]))"
+    return f"sum{_by(by)} ({_once(series, f'increase({series}[{window}])')})"
+
+
+def summed(series: str, by: str = "") -> str:
+    """Now, over all labels but ``by``."""
+    return f"sum{_by(by)} ({_once(series, series)})"
 
 
 def quantile(share: float, series: str, by: str = "", window: str = "$__rate_interval") -> str:
@@ -51,6 +59,12 @@ def where(series: str, **labels: str) -> str:
     name, given = _split(series)
     inner = ", ".join([*filter(None, [given[1:-1]]), *matchers])
     return f"{name}{{{inner}}}"
+
+
+def _once(series: str, expression: str) -> str:
+    """Every gateway tells the same of the one ledger: counted once, however many are scraped."""
+    ledgers = series.startswith(_LEDGER)
+    return f"max without (instance, pod) ({expression})" if ledgers else expression
 
 
 def _split(series: str) -> tuple[str, str]:

@@ -20,6 +20,11 @@ _GROUP_AGE = f"max by (group) ({DECODER.token_age})"
 _GROUP_TIMEOUT = f"max by (group) ({DECODER.token_timeout})"
 _WAITING = f"max by (group) ({DECODER.waiting})"
 _WAITING_LIMIT = f"max by (group) ({DECODER.waiting_limit})"
+# In the groups, and before them where they have no place left. Serve's own gauge comes and goes.
+DECODER_QUEUE = (
+    f"sum({DECODER.waiting})"
+    f" + (sum({where(series.SERVE_QUEUED, deployment='DecoderGroup')}) or vector(0))"
+)
 _FREE = f"max by (group) ({DECODER.blocks_free})"
 _BLOCKS = f"max by (group) ({DECODER.blocks_total})"
 
@@ -111,6 +116,7 @@ def _tiers() -> tuple[Alert, ...]:
 
 def _decoder() -> tuple[Alert, ...]:
     groups = f"count({DECODER.token_age}) or vector(0)"
+    queue, room = f"avg_over_time(({DECODER_QUEUE})[5m:15s])", f"sum({DECODER.waiting_limit})"
     wanted = f"sum({where(series.SERVE_TARGET, deployment='DecoderGroup')})"
     return (
         Alert(
@@ -138,11 +144,12 @@ def _decoder() -> tuple[Alert, ...]:
             "PixtralQueueGrowing",
             "ticket",
             "decoder",
-            "The waiting room of group {{ $labels.group }} is half full",
-            "{{ $value | humanizePercentage }} of it was taken, on average, for five minutes."
-            " Once it is full, Serve holds back what comes after.",
-            f"avg_over_time({DECODER.waiting}[5m]) / {DECODER.waiting_limit} > 0.5",
-            (f"avg_over_time({DECODER.waiting}[5m])", DECODER.waiting_limit),
+            "Requests queue before the decoder",
+            "On average of five minutes as many waited as {{ $value | humanizePercentage }} of what"
+            " the groups' waiting rooms hold, counting those that Serve holds back because the"
+            " rooms are full.",
+            f"{queue} / {room} > 0.5",
+            (queue, room),
             wait="1m",
         ),
         Alert(

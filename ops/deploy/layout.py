@@ -22,6 +22,11 @@ SECRETS = {
     "pixtral-metrics": "token",
 }
 REDIS_SECRET = ("pixtral-redis", "password")
+REDIS_AUTHORITY = f"{NAME}-redis-authority"
+REDIS_AUTHORITY_FOLDER = "/etc/pixtral-redis"
+REDIS_AUTHORITY_FILE = "ca.pem"
+# Of the distribution that the images are made from.
+SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 RAY_TOKEN_SECRET = "pixtral-ray-token"  # KubeRay reads its key auth_token
 TLS_SECRET = "pixtral-tls"
 

@@ -9,6 +9,7 @@ import yaml
 
 from ops.deploy import edges, layout
 from ops.deploy.deployed_config import as_yaml, config_map_name, deployed_config
+from ops.deploy.disks import local_disks
 from ops.deploy.fences import network_policies
 from ops.deploy.platform import Platform
 from ops.deploy.ray_service import ray_service
@@ -31,6 +32,8 @@ def manifests(config: Config, platform: Platform, image: str, host: str) -> list
         *edges.service_accounts(platform),
         *network_policies(deployed, platform),
         _config_map(deployed, platform),
+        *_redis_authority(platform),
+        *local_disks(platform, image),
         ray_service(deployed, platform, image),
         edges.gateway_service(platform),
         *edges.ingress(platform, host),
@@ -56,6 +59,24 @@ def _config_map(config: Config, platform: Platform) -> Manifest:
         "immutable": True,
         "data": {"config.yaml": as_yaml(config)},
     }
+
+
+def _redis_authority(platform: Platform) -> list[Manifest]:
+    """Certificates, nothing secret."""
+    if platform.redis.ca is None:
+        return []
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": layout.REDIS_AUTHORITY,
+                "namespace": platform.namespace,
+                "labels": dict(layout.LABELS),
+            },
+            "data": {layout.REDIS_AUTHORITY_FILE: platform.redis.ca},
+        }
+    ]
 
 
 class _Plain(yaml.SafeDumper):

@@ -47,6 +47,7 @@ class Pool(_Frozen):
         groups_per_node: of a decoder's node, how many pods share it, each with its part of the
             GPUs; 0 elsewhere.
         local_ssd_path: the node's own fast disk, where there is one.
+        raw_disks: whether nobody has joined and mounted it there yet, so that we do.
     """
 
     machine_type: str
@@ -59,6 +60,7 @@ class Pool(_Frozen):
     cpu: float = Field(gt=0)
     memory_gib: float = Field(gt=0)
     local_ssd_path: str | None = None
+    raw_disks: bool = False
 
     @model_validator(mode="after")
     def _whole(self) -> Pool:
@@ -70,6 +72,8 @@ class Pool(_Frozen):
             )
         if self.local_ssd_path is not None and not self.local_ssd_path.startswith("/"):
             raise ValueError(f"local_ssd_path {self.local_ssd_path!r} is not absolute")
+        if self.raw_disks and not (self.local_ssd_path or "").startswith("/mnt/"):
+            raise ValueError("raw_disks are mounted below /mnt, and local_ssd_path is not there")
         return self
 
     @property
@@ -90,9 +94,16 @@ class Database(_Frozen):
 
 
 class Redis(_Frozen):
+    """
+    Attributes:
+        ca: certificates (PEM) of the authority that signed its own, where it is none that images
+            know.
+    """
+
     host: str
     port: Port
     tls: bool
+    ca: str | None = None
 
 
 class Ingress(_Frozen):
@@ -111,6 +122,8 @@ class Ingress(_Frozen):
 
 class Platform(_Frozen):
     cloud: Literal["gcp", "aws", "azure", "none"]
+    # By the cloud's own name; what makes load balancers asks for it.
+    network: str = ""
     cluster: str
     location: str
     namespace: Name = "pixtral"

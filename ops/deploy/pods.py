@@ -94,6 +94,8 @@ def _ray(
     del environment["RAY_AUTH_MODE"]
     if tier == "decoder":
         environment |= platform.nccl_env
+    if tier == "head" and platform.redis.tls:
+        environment["RAY_REDIS_CA_CERT"] = _redis_authority(platform)
     return {
         "name": "ray-head" if tier == "head" else "ray-worker",
         "image": image,
@@ -104,6 +106,14 @@ def _ray(
         "volumeMounts": mounted,
         **_probes(tier),
     }
+
+
+def _redis_authority(platform: Platform) -> str:
+    """Said also where it is the system's: Ray is linked against a TLS library of its own, which
+    looks for authorities where that was built (src/ray/gcs/store_client/redis_context.cc)."""
+    if platform.redis.ca is None:
+        return layout.SYSTEM_AUTHORITIES
+    return f"{layout.REDIS_AUTHORITY_FOLDER}/{layout.REDIS_AUTHORITY_FILE}"
 
 
 def _ports(tier: Tier) -> list[Manifest]:

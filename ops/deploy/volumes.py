@@ -36,6 +36,8 @@ def mounts(config: Config, platform: Platform, tier: Tier, size: Size) -> Mounts
         pairs.append(_journal())
     if tier == "gateway":
         pairs.append(_secrets())
+    if tier == "head" and platform.redis.ca is not None:
+        pairs.append(_redis_authority())
     return Mounts(
         [{"name": name, **source} for name, source, _ in pairs],
         [{"name": name, **mount} for name, _, mount in pairs],
@@ -83,8 +85,11 @@ def _weights(platform: Platform, tier: Tier) -> list[Pair]:
         source: Manifest = {"hostPath": {"path": folder, "type": "Directory"}}
         mount: Manifest = {"mountPath": layout.WEIGHTS_FOLDER, "readOnly": True}
     elif fetches_weights(platform, tier):
-        disk = platform.home(tier).local_ssd_path or layout.NODE_FOLDER
-        source = {"hostPath": {"path": f"{disk}/weights", "type": "DirectoryOrCreate"}}
+        home = platform.home(tier)
+        disk = home.local_ssd_path or layout.NODE_FOLDER
+        # Until raw disks are mounted there (disks.py) the folder would be on the system disk.
+        kind = "Directory" if home.raw_disks else "DirectoryOrCreate"
+        source = {"hostPath": {"path": f"{disk}/weights", "type": kind}}
         mount = {"mountPath": layout.WEIGHTS_FOLDER}
     else:
         return []
@@ -105,6 +110,14 @@ def _secrets() -> Pair:
         "accounts",
         {"projected": {"defaultMode": 0o440, "sources": sources}},
         {"mountPath": layout.SECRETS_FOLDER, "readOnly": True},
+    )
+
+
+def _redis_authority() -> Pair:
+    return (
+        "redis-authority",
+        {"configMap": {"name": layout.REDIS_AUTHORITY}},
+        {"mountPath": layout.REDIS_AUTHORITY_FOLDER, "readOnly": True},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ops.problem import Problem
-from ops.terraform import bindings, policy, runner, schemas
+from ops.terraform import bindings, platforms, policy, runner, schemas
 from ops.terraform.ceiling import ceiling
 from ops.terraform.runner import Terraform, Tree
 
@@ -95,6 +96,28 @@ def show_ceiling() -> None:
             terraform.init()
             plan = terraform.plan(Path(runner.VARIABLES))
             print(f"{folder.parent.name:<12}{ceiling(plan).as_text()}")
+
+
+@app.command(name="platforms")
+def write_platforms() -> None:
+    """Plan every cluster and write its output as the workload's example.platform.json anew.
+
+    Example: python -m ops.terraform platforms && python -m ops.deploy.examples
+    """
+    with (
+        runner.providers() as environment,
+        tempfile.TemporaryDirectory(prefix="pixtral-terraform-") as work,
+    ):
+        copy = Tree.copied(runner.TREE, Path(work))
+        for folder in sorted(copy.path.glob("environments/*/cluster")):
+            terraform = Terraform(folder, environment)
+            terraform.init()
+            plan = terraform.plan(Path(runner.VARIABLES))
+            file = platforms.example_file(runner.TREE / folder.relative_to(copy.path))
+            file.write_text(
+                platforms.as_text(platforms.described(plan, json.loads(file.read_text())))
+            )
+            print(f"wrote {file.relative_to(runner.TREE)}")
 
 
 def _wrong(terraform: Terraform) -> list[str]:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ops.terraform.arm import redis_clusters
 from ops.terraform.kubernetes import doors
-from ops.terraform.plan import Plan, Resource, blocks
+from ops.terraform.openings import is_open, openings
+from ops.terraform.plan import Plan, Resource, at, blocks
 from ops.terraform.violation import Violation
-
-_DASHBOARD = 8265
-_PRIVATE = tuple(
-    ipaddress.ip_network(each)
-    for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
-)
-# Wider than any range that a cloud documents for its health checks.
-_WIDEST = {4: 16, 6: 32}
-_ANYWHERE = {"*", "any", "internet"}
 
 _INTERNAL_ANNOTATIONS = {
     "networking.gke.io/load-balancer-type": "Internal",
@@ -41,35 +32,12 @@ _EGRESS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Opening:
-    """One rule that lets traffic in; ports None is all of them."""
-
-    resource: Resource
-    sources: tuple[str, ...]
-    ports: tuple[tuple[int, int], ...] | None
-
-    def names(self, port: int) -> bool:
-        return self.ports is not None and any(low <= port <= high for low, high in self.ports)
-
-
 def public_ingress(plan: Plan) -> Iterator[Violation]:
     """No firewall rule or security group lets the internet in."""
-    for opening in _openings(plan):
+    for opening in openings(plan):
         for source in opening.sources:
-            if _is_open(source):
+            if is_open(source):
                 yield Violation.of(opening.resource, "public ingress", f"lets in {source}")
-
-
-def dashboard(plan: Plan) -> Iterator[Violation]:
-    """Ray's dashboard runs whatever it is sent: no rule, service or ingress names its port."""
-    for opening in _openings(plan):
-        if opening.names(_DASHBOARD):
-            yield Violation.of(opening.resource, "dashboard reachable", f"opens port {_DASHBOARD}")
-    for door in doors(plan):
-        if door.outward and _DASHBOARD in door.ports:
-            told = f"leads to port {_DASHBOARD} by a {door.kind}"
-            yield Violation.of(door.resource, "dashboard reachable", told)
 
 
 def public_addresses(plan: Plan) -> Iterator[Violation]:
@@ -94,6 +62,22 @@ def public_addresses(plan: Plan) -> Iterator[Violation]:
         for interface in blocks(template.get("network_interfaces")):
             if interface.get("associate_public_ip_address") != "false":
                 yield Violation.of(template, "public address", "may give nodes public addresses")
+    for gateway in plan.of("azurerm_application_gateway", "azurerm_lb"):
+        for argument in _public_frontends(gateway):
+            yield Violation.of(gateway, "public address", f"a frontend has a {argument}")
+    for deployment, cluster in redis_clusters(plan):
+        if cluster.get("publicNetworkAccess") != "Disabled":
+            told = "publicNetworkAccess is not Disabled"
+            yield Violation.of(deployment, "public address", told)
+
+
+def _public_frontends(gateway: Resource) -> Iterator[str]:
+    """Also where the address is somebody else's, given as a literal, or known after the apply."""
+    for part in (gateway.values, gateway.unknown):
+        for frontend in blocks(at(part, "frontend_ip_configuration")):
+            for argument in ("public_ip_address_id", "public_ip_prefix_id"):
+                if frontend.get(argument):
+                    yield argument
 
 
 # type, path, the value that keeps it private. Null is not it: some clouds' default is public.
@@ -135,7 +119,7 @@ def public_control_plane(plan: Plan) -> Iterator[Violation]:
             yield Violation.of(cluster, rule, f"{dns} is on")
         networks = blocks(cluster.get("master_authorized_networks_config.cidr_blocks"))
         for network in networks:
-            if _is_open(str(network.get("cidr_block"))):
+            if is_open(str(network.get("cidr_block"))):
                 yield Violation.of(cluster, rule, f"authorises {network['cidr_block']}")
 
 
@@ -164,89 +148,3 @@ def _internal(name: str | None, annotations: Mapping[str, str] | None) -> str | 
     if wanted is not None and (annotations or {}).get(wanted[0]) != wanted[1]:
         return f"{wanted[0]} is not {wanted[1]}"
     return None
-
-
-def _openings(plan: Plan) -> Iterator[_Opening]:
-    yield from _google_openings(plan)
-    yield from _aws_openings(plan)
-    yield from _azure_openings(plan)
-
-
-def _google_openings(plan: Plan) -> Iterator[_Opening]:
-    for firewall in plan.of("google_compute_firewall"):
-        if firewall.get("direction") == "EGRESS" or not firewall.get("allow"):
-            continue
-        sources = firewall.get("source_ranges") or []
-        narrowed = firewall.get("source_tags") or firewall.get("source_service_accounts")
-        # Google's default where no source is said.
-        if not sources and not narrowed and not firewall.undecided("source_ranges"):
-            sources = ["0.0.0.0/0"]
-        for allowed in blocks(firewall.get("allow")):
-            yield _Opening(firewall, tuple(sources), _ranges(allowed.get("ports")))
-
-
-def _aws_openings(plan: Plan) -> Iterator[_Opening]:
-    for rule in plan.of("aws_vpc_security_group_ingress_rule"):
-        sources = _present(rule.get("cidr_ipv4"), rule.get("cidr_ipv6"))
-        yield _Opening(rule, sources, _span(rule.values))
-    for rule in plan.of("aws_security_group_rule"):
-        if rule.get("type") == "ingress":
-            yield _Opening(rule, _cidrs(rule.values), _span(rule.values))
-    for group in plan.of("aws_security_group", "aws_default_security_group"):
-        for inline in blocks(group.get("ingress")):
-            yield _Opening(group, _cidrs(inline), _span(inline))
-
-
-def _azure_openings(plan: Plan) -> Iterator[_Opening]:
-    groups = [
-        (group, blocks(group.get("security_rule")))
-        for group in plan.of("azurerm_network_security_group")
-    ]
-    alone = [(rule, [rule.values]) for rule in plan.of("azurerm_network_security_rule")]
-    for resource, rules in groups + alone:
-        for rule in rules:
-            if rule.get("direction") != "Inbound" or rule.get("access") != "Allow":
-                continue
-            sources = _present(
-                rule.get("source_address_prefix"), *(rule.get("source_address_prefixes") or ())
-            )
-            ports = _present(
-                rule.get("destination_port_range"), *(rule.get("destination_port_ranges") or ())
-            )
-            yield _Opening(resource, sources, None if "*" in ports else _ranges(ports))
-
-
-def _is_open(source: str) -> bool:
-    """Whether ``source`` is the internet, or so much of it that it may as well be."""
-    if source.lower() in _ANYWHERE:
-        return True
-    try:
-        network = ipaddress.ip_network(source, strict=False)
-    except ValueError:  # a service tag, such as AzureLoadBalancer
-        return False
-    private = any(
-        network.version == each.version and network.subnet_of(each)  # type: ignore[arg-type]
-        for each in _PRIVATE
-    )
-    return not private and network.prefixlen < _WIDEST[network.version]
-
-
-def _ranges(ports: Iterable[str] | None) -> tuple[tuple[int, int], ...] | None:
-    """("443", "8000-8010") as numbers; None (all) where none is said."""
-    spans = [str(port).partition("-") for port in ports or ()]
-    return tuple((int(low), int(high or low)) for low, _, high in spans) or None
-
-
-def _span(rule: Any) -> tuple[tuple[int, int], ...] | None:
-    low, high = rule.get("from_port"), rule.get("to_port")
-    if low is None or high is None or str(rule.get("ip_protocol", rule.get("protocol"))) == "-1":
-        return None
-    return ((int(low), int(high)),)
-
-
-def _cidrs(rule: Any) -> tuple[str, ...]:
-    return (*(rule.get("cidr_blocks") or ()), *(rule.get("ipv6_cidr_blocks") or ()))
-
-
-def _present(*values: str | None) -> tuple[str, ...]:
-    return tuple(value for value in values if value)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ops.terraform.arm import redis_databases
 from ops.terraform.plan import Plan, blocks, leaves
 from ops.terraform.violation import Violation
 
@@ -85,6 +86,9 @@ def encryption(plan: Plan) -> Iterator[Violation]:
     """Disks, databases and buckets are encrypted, and so is the way to them."""
     rule = "unencrypted"
     yield from _wanted(plan, _ENCRYPTED, rule)
+    for deployment, database in redis_databases(plan):
+        if database.get("clientProtocol") != "Encrypted":
+            yield Violation.of(deployment, rule, "clientProtocol is not Encrypted")
     for template in plan.of("aws_launch_template"):
         for device in blocks(template.get("block_device_mappings")):
             if any(disk.get("encrypted") != "true" for disk in blocks(device.get("ebs"))):

@@ -38,6 +38,10 @@ class Resource:
         found = at(self.unknown, path)
         return found is True
 
+    def unsettled(self, path: str) -> bool:
+        """Whether anything at or below ``path`` is."""
+        return any(flag is True for _, flag in leaves(at(self.unknown, path)))
+
 
 @dataclass(frozen=True, slots=True)
 class Output:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ops.terraform import exposure, keeping, pools, secrets
+from ops.terraform import access, dashboard, exposure, keeping, pools, secrets
 from ops.terraform.plan import Plan
 from ops.terraform.violation import Violation
 
@@ -18,11 +18,15 @@ RULES: tuple[Callable[[Plan], Iterable[Violation]], ...] = (
     exposure.public_addresses,
     exposure.public_control_plane,
     exposure.load_balancers,
-    exposure.dashboard,
+    dashboard.dashboard,
+    access.redis_login,
+    access.instance_metadata,
+    access.network_policies,
     pools.bounds,
     pools.taints,
     pools.spot_decoder,
     secrets.secrets,
+    secrets.read_back,
     keeping.deletion_protection,
     keeping.encryption,
     keeping.public_buckets,

@@ -45,7 +45,7 @@ _ANSWERS: Mapping[str, Mapping[str, Any]] = {
         "subscription_id": "00000000-0000-0000-0000-000000000000",
         "tenant_id": "00000000-0000-0000-0000-000000000000",
     },
-    "google_project": {"number": "000000000000", "project_id": "offline"},
+    "google_project": {"number": "000000000000", "id": "projects/offline"},
 }
 _BASE64 = ("certificate", "ca_data", "client_key")
 

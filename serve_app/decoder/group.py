@@ -11,7 +11,6 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from serve_app.decoder.rank import Rank, RankSpec
 from serve_app.decoder.streams import Streams
 from serve_app.garbage import spare_what_is_loaded
 from serve_app.log import logger
-from serve_app.messages import Generate, JournalPage
+from serve_app.messages import Generate, JournalPage, Pulse
 from serve_app.observed import observed
 from serve_app.serve_handles import unwrap
 from serve_app.telemetry import DecoderMetrics
@@ -40,22 +39,6 @@ from shards.request import Delta
 # Long enough for the open streams to pass the error on.
 _FAREWELL_S = 0.5
 _logger = logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Pulse:
-    """A group's sign of life.
-
-    Attributes:
-        token_age_s: since the engine last generated a token, for a caller or as a canary.
-        stats: the engine's counters as last heard.
-    """
-
-    group: str
-    token_age_s: float
-    token_timeout_s: float
-    stats: EngineStats
-    rank_pids: tuple[int, ...]
 
 
 class DecoderGroup:

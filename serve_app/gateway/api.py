@@ -93,7 +93,8 @@ def create_app(
     )
     app.include_router(usage_routes(office), dependencies=keyed)
     app.include_router(
-        admin_routes(office, config.accounting, engines=tiers.computed), dependencies=keyed
+        admin_routes(office, config.accounting, groups=tiers.groups, engines=tiers.computed),
+        dependencies=keyed,
     )
     describe_chat(app)
     app.add_exception_handler(HTTPException, _http_error)

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serve_app.messages import JournalPage, PrepareRequest, Prompt
+from serve_app.messages import JournalPage, PrepareRequest, Prompt, Pulse
 from shards.request import Delta, GenerationRequest
 
 
@@ -68,5 +68,8 @@ class Tiers(Protocol):
         Raises:
             Overloaded: a group did not answer.
         """
+
+    async def groups(self) -> Sequence[Pulse | None]:
+        """What each running group says of itself now; None for one that does not answer."""
 
     async def readiness(self) -> Readiness: ...

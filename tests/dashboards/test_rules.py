@@ -10,7 +10,8 @@ import yaml
 from ops.dashboards.alerts import alerts
 from ops.dashboards.objectives import OBJECTIVES
 from serve_app import telemetry
-from tests.dashboards.shipped import DASHBOARDS, promtool, rules
+from tests.dashboards.shipped import DASHBOARDS, panel_expressions, promtool, rules
+from tests.e2e.prometheus import filled_in
 
 RULES = DASHBOARDS / "rules"
 CASES = sorted((RULES / "tests").glob("*.yml"))
@@ -29,6 +30,36 @@ def test_prometheus_takes_the_rules():
 
 @pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
 def test_alerts_fire_and_stay_silent(file):
+    tested = run("test", "rules", file)
+    assert tested.returncode == 0, tested.stderr
+
+
+@pytest.mark.parametrize(
+    ("panel", "series", "each", "value"),
+    [
+        ("Spent", "pixtral_ledger_month_posted_nano_usd", "7000000000x20", 7),
+        ("Earned per hour", "pixtral_ledger_nano_usd_total", "0+60000000000x20", 3600),
+        ("Tokens by kind", "pixtral_ledger_tokens_total", "0+60x20", 1),
+    ],
+)
+def test_the_ledger_is_counted_once_however_many_gateways_tell_of_it(
+    tmp_path, panel, series, each, value
+):
+    (text,) = (
+        shown.text
+        for shown in panel_expressions()
+        if shown.where == f"pixtral-accounting / {panel}"
+    )
+    labels = 'organisation="o", team="t", model="m", kind="text", payer="team"'
+    told = [{"series": f'{series}{{{labels}, pod="{pod}"}}', "values": each} for pod in ("a", "b")]
+    asked = {
+        "expr": f"round(sum({filled_in(text)}), 0.001)",
+        "eval_time": "10m",
+        "exp_samples": [{"labels": "{}", "value": value}],
+    }
+    case = {"interval": "1m", "input_series": told, "promql_expr_test": [asked]}
+    file = tmp_path / "case.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "tests": [case]}))
     tested = run("test", "rules", file)
     assert tested.returncode == 0, tested.stderr
 

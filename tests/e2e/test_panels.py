@@ -14,25 +14,44 @@ from dataclasses import replace
 
 import psutil
 import pytest
+import yaml
 
 from ops import observe
 from ops.bench.ports import free_ports
+from ops.dashboards import series
 from ops.dashboards.alerts import alerts
+from ops.dashboards.promql import where
+from ops.dashboards.serving_alerts import DECODER_QUEUE
 from tests.dashboards.shipped import Expression, panel_expressions, rules
 from tests.e2e.prometheus import Prometheus
 from tests.e2e.system import UP_TIMEOUT_S, Home, System, shared_memory
 from tests.e2e.traffic import Traffic
-from tests.ops.fakes import write_config
+from tests.waiting import wait_until
 
 # The first test pays for the start and for the traffic.
 pytestmark = pytest.mark.timeout(600)
+CALLERS = 12  # two run and two wait in the group, four wait for it and four for the gateway
 # Ray's least interval is 1 s; below about 5 s a busy machine is too late to renew its gauges.
 REPORT_MS = "5000"
 SHOWN_WITHIN_S = 60.0
-CONFIG = """
-decoder: {{tensor_parallel: 2, kv_cache_bytes: 67108864, max_batch_sequences: 2, max_waiting: 2}}
-observe: {{port: {port}, scrape_interval_s: 2}}
-"""
+RECOVERED_WITHIN_S = 90.0
+QUEUES = (
+    series.DECODER.waiting,
+    where(series.SERVE_QUEUED, deployment="DecoderGroup"),
+    # Of Serve's proxy.
+    where(series.SERVE_QUEUED, deployment="Gateway"),
+)
+# What the callers met, by a series that must have counted it.
+MET = {
+    "answered": where(series.GATEWAY.requests, status="200", code="ok"),
+    "a bad request": where(series.GATEWAY.requests, status="400"),
+    "no such key": where(series.GATEWAY.requests, status="401"),
+    "no such model": where(series.GATEWAY.requests, status="404"),
+    "too many in a minute": where(series.GATEWAY.requests, code="rate_limit_exceeded"),
+    "no budget left": where(series.GATEWAY.requests, code="insufficient_quota"),
+    "left": where(series.GATEWAY.outcomes, outcome="disconnected"),
+    "its group died": series.GATEWAY.failures,
+}
 NO_GPU = "Ray reports GPUs only where there are some; never seen, as nothing of this ran on a GPU"
 MAY_BE_EMPTY = {
     "pixtral-engine / GPU utilisation": NO_GPU,
@@ -48,9 +67,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     if shutil.which("prometheus") is None:
         pytest.skip("needs package prometheus: apt install prometheus")
     folder = tmp_path_factory.mktemp("observed")
-    *ports, port = free_ports(5)
-    config = write_config(folder / "config.yaml", ports, CONFIG.format(port=port))
-    return Home(folder / "state", tmp_path_factory.getbasetemp() / "models", config)
+    http, dashboard, gcs, metrics, prometheus = free_ports(5)
+    config = {
+        "gateway": {"port": http, "max_ongoing_requests": 8},
+        "decoder": {
+            "tensor_parallel": 2,
+            "kv_cache_bytes": 64 * 2**20,
+            "max_batch_sequences": 2,
+            "max_waiting": 2,
+        },
+        "ray": {"dashboard_port": dashboard, "gcs_port": gcs, "metrics_port": metrics},
+        "observe": {"port": prometheus, "scrape_interval_s": 2},
+    }
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return Home(folder / "state", tmp_path_factory.getbasetemp() / "models", file)
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +110,36 @@ def prometheus(system: System) -> Prometheus:
 
 
 @pytest.fixture(scope="module")
-def used(system: System) -> None:
+def used(system: System, prometheus: Prometheus) -> None:
     """Callers of every kind have been there."""
+    traffic = Traffic(system)
+    assert traffic.lose_a_rank()
+    assert wait_until(lambda: ready(system), RECOVERED_WITHIN_S)
     budget = system.home.pixtral("teams", "set-budget", "default", "100")
     assert budget.returncode == 0, budget.stderr
-    traffic = Traffic(system)
     # Twice, as a series that appears with its first value has not grown yet.
     for _ in range(2):
         assert traffic.good() == [200, 200, 200]
         assert traffic.bad() == [400, 400, 401, 404, 404]
+        assert traffic.limited() == [
+            (200, "ok"),
+            (429, "rate_limit_exceeded"),
+            (429, "insufficient_quota"),
+        ]
         traffic.hang_up()
-        # More than run and wait at once; Serve holds the rest back.
-        assert set(traffic.overload(8)) <= {200, 503}
+    with traffic.crowd(CALLERS) as statuses:
+        formed = wait_until(lambda: all(queued(prometheus, name) for name in QUEUES), 60, 1)
+    assert formed, [name for name in QUEUES if not queued(prometheus, name)]
+    assert statuses <= {200, 503}
+
+
+def ready(system: System) -> bool:
+    return bool(json.loads(system.home.pixtral("status", "--json").stdout)["ready"])
+
+
+def queued(prometheus: Prometheus, name: str) -> bool:
+    """Whether it was seen above 0."""
+    return any(most > 0 for most in prometheus.values(f"max_over_time({name}[10m])"))
 
 
 def expressions() -> list[Expression]:
@@ -120,6 +169,18 @@ def test_every_panel_and_rule_shows_a_number(prometheus: Prometheus, used: None)
     assert not prometheus.unknown(expected())
 
 
+@pytest.mark.parametrize("what", MET)
+def test_what_the_callers_met_was_counted(prometheus: Prometheus, used: None, what: str) -> None:
+    assert sum(prometheus.values(f"max_over_time({MET[what]}[10m])")) > 0
+
+
+def test_the_queue_that_the_alert_sees_is_all_of_it(prometheus: Prometheus, used: None) -> None:
+    """The group's waiting room held two at most; those that Serve held back count, too."""
+    (alert,) = (each for each in alerts() if each.name == "PixtralQueueGrowing")
+    assert DECODER_QUEUE in alert.expression
+    assert max(prometheus.values(f"max_over_time(({DECODER_QUEUE})[10m:2s])")) > 2
+
+
 def test_what_may_be_empty_is_and_is_understood(prometheus: Prometheus, used: None) -> None:
     excused = [asked for asked in expressions() if asked.where in MAY_BE_EMPTY]
     assert {asked.where for asked in excused} == set(MAY_BE_EMPTY)
@@ -128,12 +189,9 @@ def test_what_may_be_empty_is_and_is_understood(prometheus: Prometheus, used: No
 
 def test_a_renamed_metric_would_be_noticed(prometheus: Prometheus, used: None) -> None:
     for name in set().union(*(asked.names() for asked in expected())):
-        renamed = [
-            replace(asked, text=asked.text.replace(name, f"{name}_renamed"))
-            for asked in expected()
-            if name in asked.names()
-        ]
-        assert f"{name}_renamed" in prometheus.unknown(renamed), name
+        asked = next(asked for asked in expected() if name in asked.names())
+        renamed = replace(asked, text=asked.text.replace(name, f"{name}_renamed"))
+        assert f"{name}_renamed" in prometheus.unknown([renamed]), name
 
 
 def test_the_rules_are_loaded_and_evaluate(prometheus: Prometheus, used: None) -> None:

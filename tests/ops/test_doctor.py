@@ -4,11 +4,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ops import doctor
+from ops import doctor, host
 from ops.bench.ports import free_ports
 from ops.finding import Finding
 from serve_app.config import load_config
-from tests.ops.fakes import write_config, write_model
+from tests.ops.fakes import FakeGateway, write_config, write_model
 
 
 @pytest.fixture
@@ -64,6 +64,41 @@ def test_no_shared_memory_at_all(config, tmp_path):
 def test_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**20))
     assert not doctor.disk(tmp_path).ok
+
+
+def test_a_running_system_that_is_not_ready_is_a_problem(config):
+    gateway = FakeGateway(ready=False, reasons=("group a is silent",))
+    with gateway.serve(config.gateway.port):
+        assert doctor.ports(config, running=True).advice == "not ready: group a is silent"
+        gateway.ready = True
+        assert doctor.ports(config, running=True).ok
+
+
+def test_what_our_own_system_takes_is_not_asked_for_twice(config, tmp_path):
+    subjects = {
+        running: [each.subject for each in doctor.examine(config, temp=tmp_path, running=running)]
+        for running in (False, True)
+    }
+    assert [*subjects[True], "memory"] == subjects[False]
+
+
+def test_clocks_are_compared_only_where_the_database_answers(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "skew", lambda config: Finding("skew", "+0.001 s"))
+    monkeypatch.setattr(host, "limits", lambda many: Finding("limits", ""))
+    many = config.model_copy(
+        update={
+            "accounting": config.accounting.model_copy(
+                update={"database_url": "postgresql://nobody@127.0.0.1:1/none"}
+            )
+        }
+    )
+
+    def subjects(kept):
+        monkeypatch.setattr(doctor, "accounts", lambda config: kept)
+        return [each.subject for each in doctor.examine(many, temp=tmp_path, running=True)]
+
+    assert "skew" not in subjects(Finding("accounts", "", "no answer"))
+    assert "skew" in subjects(Finding("accounts", "PostgreSQL answers"))
 
 
 def test_a_missing_model_ends_the_examination(config, tmp_path):

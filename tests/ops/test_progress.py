@@ -18,8 +18,8 @@ def shown(terminal):
 
 def test_plain_lines_where_there_is_no_terminal():
     start, end, note = shown(terminal=False).splitlines()
-    assert start == "  tiers     starting …"
-    assert end == "✓ tiers     [all] run (0.0 s)"
+    assert start == "  tiers      starting …"
+    assert end == "✓ tiers      [all] run (0.0 s)"
     assert note == "! by the [way]"
 
 

@@ -13,6 +13,7 @@ import yaml
 from typer.core import TyperGroup
 
 from ops.cli import app
+from ops.runbooks import capture
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "ops/runbooks"
@@ -99,3 +100,16 @@ def test_series_named_in_runbooks_exist():
     for page in PAGES:
         for name in re.findall(r"(?:ray_)?(pixtral_[a-z_]+)", page.read_text()):
             assert f'"{name}"' in told, f"{page.name}: {name}"
+
+
+def test_each_picture_is_small_shown_and_taken_by_the_script():
+    taken = {RUNBOOKS / "images" / f"{picture.name}.png" for picture in capture.PICTURES}
+    assert set((RUNBOOKS / "images").iterdir()) == taken
+    shown = {
+        (page.parent / target).resolve()
+        for page in RUNBOOKS.glob("*.md")
+        for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text())
+    }
+    assert shown == taken
+    for picture in taken:
+        assert picture.stat().st_size <= capture.MAX_BYTES

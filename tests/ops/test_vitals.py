@@ -1,3 +1,4 @@
+import io
 import json
 import threading
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ops import progress, vitals
 from ops.bench.ports import free_ports
@@ -17,6 +19,7 @@ from ops.status import overview, overviews
 from ops.vitals import Load, Today, Vitals
 from serve_app.cluster import ClusterStatus
 from serve_app.config import load_config
+from serve_app.gateway.admin.groups import GroupsAnswer
 from tests.ops.fakes import write_config, write_model
 
 SERVE: dict[str, Any] = {
@@ -57,6 +60,27 @@ ray_serve_replica_processing_queries{deployment="Gateway",replica="y"} 1
 ray_serve_deployment_queued_queries{deployment="DecoderGroup"} 7
 ray_node_gpus_utilization{nothing="of ours"} 1
 """
+GROUPS: dict[str, Any] = {
+    "data": [
+        {
+            "group": "a",
+            "token_age_s": 0.5,
+            "token_timeout_s": 30.0,
+            "rank_pids": [17, 18],
+            "stats": {
+                "running": 3,
+                "waiting": 2,
+                "blocks_total": 128,
+                "blocks_free": 96,
+                "prompt_tokens_total": 400,
+                "generated_tokens_total": 1000,
+                "steps_total": 500,
+                "step_seconds_total": 50.0,
+            },
+        }
+    ],
+    "silent": 0,
+}
 USAGE = {
     "total": {
         "requests": 12,
@@ -78,6 +102,7 @@ class Ports:
         self.answers = {
             "/readyz": (200, json.dumps({"ready": True, "reasons": []})),
             "/admin/usage": (200, json.dumps(USAGE)),
+            "/admin/groups": (200, json.dumps(GROUPS)),
             "/api/serve/applications/": (200, json.dumps(SERVE)),
             "/metrics": (200, METRICS),
         }
@@ -143,6 +168,7 @@ def test_everything_is_read_at_once_each_with_its_own_key(running, state, ports)
     assert ports.keys == {
         "/api/serve/applications/": "Bearer t0ken",
         "/admin/usage": "Bearer sk-pixtral-admin",
+        "/admin/groups": "Bearer sk-pixtral-admin",
         "/metrics": None,
         "/readyz": None,
     }
@@ -184,8 +210,13 @@ def test_live_rates_are_of_the_time_between(running, state, ports, monkeypatch):
     monkeypatch.setattr("ops.status.REFRESH_S", 0.2)
     screens = overviews(running, state, refuse)
     next(screens)
-    ports.answers["/metrics"] = (200, METRICS.replace("} 1000", "} 1100"))
+    later = json.dumps(GROUPS).replace(
+        '"generated_tokens_total": 1000', '"generated_tokens_total": 1100'
+    )
+    ports.answers["/admin/groups"] = (200, later)
+    ports.keys.clear()
     second = next(screens)
+    assert ports.keys["/admin/groups"] == f"Bearer {state.api_key(running.config)}"
     assert second.live
     assert 1 < (second.tokens_per_s or 0) <= 100 / 0.2
 
@@ -204,6 +235,15 @@ def test_a_day_as_the_real_admin_api_tells_it(system):
     assert vitals.brought(endpoints, system.secrets["member"], "2026-11-22") is None
 
 
+def test_nothing_generated_yet_is_no_rate(running, state, ports):
+    (young,) = GROUPS["data"]
+    idle = {**young, "stats": {**young["stats"], "generated_tokens_total": 0}}
+    ports.answers["/admin/groups"] = (200, json.dumps({"data": [idle], "silent": 0}))
+    seen = overview(running, state, refuse)
+    assert seen.tokens_per_s is None
+    assert "tokens/s" not in seen.as_text()
+
+
 def test_a_restarted_group_makes_no_negative_rate():
     def at(when, generated):
         return Vitals(when, None, Health(True, True), generated=generated, step_s=10.0)
@@ -213,11 +253,44 @@ def test_a_restarted_group_makes_no_negative_rate():
 
 
 def test_what_does_not_answer_is_left_out(running, state, ports):
-    for path in ("/admin/usage", "/metrics"):
+    for path in ("/admin/usage", "/admin/groups", "/metrics"):
         ports.answers[path] = (503, "")
     seen = overview(running, state, refuse)
     assert (seen.today, seen.tokens_per_s, seen.cluster.pulses) == (None, None, ())
     assert "today" not in seen.as_text()
+
+
+def test_the_groups_own_word_goes_before_what_was_scraped(running, state, ports):
+    """A scrape may be ten seconds old, and has no pids for a runbook."""
+    ports.answers["/metrics"] = (200, METRICS.replace('{group="a"} 3', '{group="a"} 0'))
+    (group,) = overview(running, state, refuse).as_dict()["groups"]
+    assert group["stats"]["running"] == 3
+    assert group["rank_pids"] == [17, 18]
+
+
+def test_a_key_that_may_not_see_the_groups_gets_what_was_scraped(running, state, ports):
+    ports.answers["/admin/groups"] = (403, "{}")
+    seen = overview(running, state, refuse)
+    (group,) = seen.as_dict()["groups"]
+    assert (group["group"], group["stats"]["running"]) == ("a", 3)
+    assert seen.tokens_per_s == 20.0
+
+
+def test_a_silent_group_and_one_that_has_drawn_no_token(running, state, ports):
+    (young,) = GROUPS["data"]
+    told = {"data": [{**young, "token_age_s": None}], "silent": 1}
+    ports.answers["/admin/groups"] = (200, json.dumps(told))
+    seen = overview(running, state, refuse)
+    text = seen.as_text()
+    assert "KV blocks free (25% used), no token yet" in text
+    assert "a decoder group does not answer: it gave no sign of life" in text
+    assert seen.as_dict()["groups"][0]["token_age_s"] is None
+
+
+def test_the_groups_as_the_gateway_tells_them():
+    """What is read above is what the route answers."""
+    answer = GroupsAnswer.model_validate(GROUPS)
+    assert answer.model_dump(mode="json") == GROUPS
 
 
 def test_without_the_dashboard_serve_itself_is_asked(running, state, ports):
@@ -248,14 +321,18 @@ def test_serve_reports_what_is_read():
             assert set(replica) <= set(schema.ReplicaDetails.model_fields)
 
 
-def test_live_ends_quietly_with_ctrl_c(capsys):
+def test_live_shows_each_screen_and_ends_quietly_with_ctrl_c():
+    out = io.StringIO()
+    terminal = Console(file=out, force_terminal=True)
+
     def screens():
         yield "first"
+        assert "first" in out.getvalue(), "shown only at the end"
         yield "second"
         raise KeyboardInterrupt
 
-    progress.show_live(screens())
-    assert "second" in capsys.readouterr().out
+    progress.show_live(screens(), terminal)
+    assert "second" in out.getvalue()
 
 
 def test_not_ready_is_said(running):

@@ -23,9 +23,11 @@ from serve_app.messages import (
     Patches,
     PrepareRequest,
     Prompt,
+    Pulse,
 )
 from serve_app.serve_handles import ServeTiers, unwrap
 from shards.conversation import Conversation
+from shards.engine import EngineStats
 from shards.errors import GroupError, QueueFullError, RequestError
 from shards.grid import Grid
 from shards.request import Delta, FinishReason, GenerationRequest, Picture, Sampling
@@ -69,10 +71,18 @@ class Handle:
         self.replicas: list[Callable[[str, Any], Any]] = []
         self._methods = methods
 
-    def broadcast(self, method: str, argument: Any) -> Any:
-        async def results_async(timeout_s: float) -> list[Any]:
+    def broadcast(self, method: str, argument: Any = None) -> Any:
+        async def results_async(timeout_s: float, return_exceptions: bool = False) -> list[Any]:
             assert timeout_s > 0
-            return [replica(method, argument) for replica in self.replicas]
+            answers: list[Any] = []
+            for replica in self.replicas:
+                try:
+                    answers.append(replica(method, argument))
+                except RayTaskError as error:
+                    if not return_exceptions:
+                        raise
+                    answers.append(error)
+            return answers
 
         return SimpleNamespace(results_async=results_async)
 
@@ -302,6 +312,15 @@ async def test_a_group_that_does_not_answer_leaves_nothing_final(replicas):
         await tiers.tiers.abort(["r"])
     with pytest.raises(Overloaded):
         await tiers.tiers.journal({})
+
+
+async def test_each_group_tells_of_itself_and_a_lost_one_is_not_left_out():
+    stats = EngineStats(1, 0, 128, 120, 40, 7, 0, 9, last_token_at=None)
+    pulse = Pulse("one", 0.5, 30.0, stats, (17, 18))
+    tiers = Tiers([])
+    assert await tiers.tiers.groups() == []
+    tiers.broadcast_to(lambda method, argument: pulse if method == "pulse" else None, fails)
+    assert await tiers.tiers.groups() == [pulse, None]
 
 
 async def test_journals_of_all_nodes_are_read_and_each_group_told_once():

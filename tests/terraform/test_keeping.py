@@ -9,6 +9,9 @@ import pytest
 
 from tests.terraform.fragments import change, rules
 
+_ENCRYPTED = {"transit_encryption_mode": "SERVER_AUTHENTICATION"}
+_TOKENS = {"metadata_options": [{"http_tokens": "required", "http_put_response_hop_limit": 1}]}
+
 
 def test_outputs_hold_no_secrets():
     for after in ({"database": {"password": "x"}}, {"redis": [{"auth_string": "x"}]}):
@@ -33,10 +36,8 @@ def test_attributes_hold_no_secrets():
 def test_production_is_protected_against_deletion(environment: str):
     marked = {"labels": {"environment": environment}}
     expected = {"no deletion protection"} if environment == "prod" else set()
-    values = marked | {
-        "deletion_protection_enabled": False,
-        "transit_encryption_mode": "SERVER_AUTHENTICATION",
-    }
+    asking = {"authorization_mode": "TOKEN_AUTH", **_ENCRYPTED}
+    values = marked | asking | {"deletion_protection_enabled": False}
     kept = values | {"deletion_protection_enabled": True}
 
     assert rules(change("google_memorystore_instance", values)) == expected
@@ -61,8 +62,8 @@ def test_azure_protects_by_a_lock():
         ("aws_ebs_volume", {"encrypted": True}, {"encrypted": None}),
         (
             "aws_launch_template",
-            {"block_device_mappings": [{"ebs": [{"encrypted": "true"}]}]},
-            {"block_device_mappings": [{"ebs": [{"encrypted": None}]}]},
+            {"block_device_mappings": [{"ebs": [{"encrypted": "true"}]}], **_TOKENS},
+            {"block_device_mappings": [{"ebs": [{"encrypted": None}]}], **_TOKENS},
         ),
         (
             "aws_db_parameter_group",
@@ -70,9 +71,9 @@ def test_azure_protects_by_a_lock():
             {"parameter": []},
         ),
         (
-            "google_redis_instance",
-            {"transit_encryption_mode": "SERVER_AUTHENTICATION"},
-            {"transit_encryption_mode": "DISABLED"},
+            "google_memorystore_instance",
+            {"authorization_mode": "TOKEN_AUTH", **_ENCRYPTED},
+            {"authorization_mode": "TOKEN_AUTH", "transit_encryption_mode": "DISABLED"},
         ),
         (
             "azurerm_postgresql_flexible_server_configuration",

@@ -32,6 +32,7 @@ def aws_pool(most: int | None = 4, taint: str = "nvidia.com/gpu", spot: bool = F
         "taint": [{"key": taint, "value": "present", "effect": "NO_SCHEDULE"}],
         "labels": {"pixtral.ai/tier": "decoder"},
         "capacity_type": "SPOT" if spot else "ON_DEMAND",
+        "launch_template": [{"id": "lt-1"}],
     }
     return change("aws_eks_node_group", values)
 

@@ -4,7 +4,7 @@
 /admin/prices  /admin/adjustments  /admin/months       what it costs, and corrections
 /admin/usage  /admin/usage/focus  /admin/economics     what was used
 /admin/requests/{id}  /admin/reconcile                 the ledger, looked at
-/admin/alerts  /admin/audit
+/admin/alerts  /admin/audit  /admin/groups             what happened, and what runs
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from serve_app.accounting.calendar import Clock, now_us
 from serve_app.accounting.reconcile import EngineTokens
 from serve_app.config import Accounting
 from serve_app.gateway.admin.corrections import correction_routes
+from serve_app.gateway.admin.groups import Groups, group_routes
 from serve_app.gateway.admin.keys import key_routes
 from serve_app.gateway.admin.ledger import ledger_routes
 from serve_app.gateway.admin.office import Office
@@ -27,12 +28,14 @@ def admin_routes(
     office: Office,
     settings: Accounting,
     *,
+    groups: Groups,
     engines: EngineTokens | None = None,
     clock: Clock = now_us,
 ) -> APIRouter:
     """To be mounted behind ``auth.KeyCheck``, which notes the principal.
 
     Args:
+        groups: what each decoder group says of itself.
         engines: tokens by decoder group as it counts them itself, for the reconciliation.
     """
     router = APIRouter(prefix="/admin", tags=["admin"])
@@ -42,4 +45,5 @@ def admin_routes(
     router.include_router(correction_routes(office, clock))
     router.include_router(usage_routes(office, settings, clock))
     router.include_router(ledger_routes(office, clock, engines))
+    router.include_router(group_routes(groups))
     return router

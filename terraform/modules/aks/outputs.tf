@@ -8,6 +8,7 @@ output "platform" {
   description = "What the workload has to know about this cluster. Decoders on Standard_NC96ads_A100_v4 are slower: their GPUs meet over PCIe."
   value = {
     cloud            = "azure"
+    network          = azurerm_virtual_network.this.id
     cluster          = azurerm_kubernetes_cluster.this.name
     location         = var.location
     namespace        = local.namespace
@@ -22,9 +23,10 @@ output "platform" {
       tls  = "require"
     }
     redis = {
-      host = azurerm_managed_redis.gcs.hostname
+      host = jsondecode(azurerm_resource_group_template_deployment.redis.output_content).host.value
       port = local.redis_port
       tls  = true
+      ca   = null # signed by an authority that images know
     }
     nccl_env      = local.nccl_env
     ingress       = local.ingress

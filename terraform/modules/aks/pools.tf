@@ -26,9 +26,9 @@ locals {
     )
   }
 
-  # AKS leaves the machines' local NVMe disks raw. Where nothing has mounted them here (README.md) the
-  # folder lies on the system disk: slower, so a decoder's disk_gb has to hold weights and images. Machines
-  # without NVMe keep the (much smaller) vision file there in any case.
+  # AKS leaves the machines' local NVMe disks raw (raw_disks): a DaemonSet that `pixtral deploy render`
+  # writes joins and mounts them here. Machines without NVMe keep the (much smaller) vision file on their
+  # system disk.
   local_ssd_path = {
     for name, tier in var.tiers : name => (
       tier.gpus == 0 ? null : local.machines[tier.machine_type].nvme ? "/mnt/pixtral-nvme" : "/var/lib/pixtral"
@@ -47,6 +47,7 @@ locals {
       cpu             = local.machines[var.tiers[local.host_tier[name]].machine_type].cpu
       memory_gib      = local.machines[var.tiers[local.host_tier[name]].machine_type].memory_gib
       local_ssd_path  = local.local_ssd_path[local.host_tier[name]]
+      raw_disks       = local.machines[var.tiers[local.host_tier[name]].machine_type].nvme
     }
   }
 }

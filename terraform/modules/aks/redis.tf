@@ -1,10 +1,10 @@
 # What Ray's head must not forget (GCS fault tolerance): Azure Managed Redis. Whoever can write here
 # can run code in the cluster: only head nodes reach it (network.tf), only by TLS.
 #
-# The one secret in the state is here. Ray logs in with a password and cannot renew Entra's tokens, so
-# Azure's access keys are on, and the provider then reads them back into the state. Nothing hands them
-# on: the operator takes the key from `az redisenterprise database list-keys`. Guard the state
-# accordingly (README.md).
+# Deployed by a template of Azure's own and not by azurerm_managed_redis: Ray logs in with a password
+# and cannot renew Entra's tokens, so access keys are on, and that resource would read them back into
+# the state. A template's state holds the template and what its outputs say, which is a name. The
+# operator hands the key from `az redisenterprise database list-keys` to the secret store (README.md).
 
 locals {
   redis_port = 10000
@@ -21,24 +21,58 @@ locals {
   redis_sku = [for size in local.redis_sizes : size.sku if size.memory_gb >= var.redis.memory_gb][0]
 }
 
-resource "azurerm_managed_redis" "gcs" {
-  name                      = "${var.name}-gcs"
-  resource_group_name       = azurerm_resource_group.this.name
-  location                  = var.location
-  sku_name                  = local.redis_sku
-  high_availability_enabled = var.redis.high_availability
-  public_network_access     = "Disabled"
-  tags                      = local.tags
+locals {
+  redis_name = "${var.name}-gcs"
+  redis_type = "Microsoft.Cache/redisEnterprise"
+  redis_id   = "${azurerm_resource_group.this.id}/providers/${local.redis_type}/${local.redis_name}"
+  redis_api  = "2025-07-01"
 
-  # Nothing may be evicted. Losing a second of it costs a restart of the head, losing all of it a
-  # restart of everything.
-  default_database {
-    client_protocol                               = "Encrypted"
-    clustering_policy                             = "NoCluster" # Ray wants one plain server
-    eviction_policy                               = "NoEviction"
-    access_keys_authentication_enabled            = true
-    persistence_append_only_file_backup_frequency = "1s"
+  redis_template = {
+    "$schema"      = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
+    contentVersion = "1.0.0.0"
+    resources = [
+      {
+        type       = local.redis_type
+        apiVersion = local.redis_api
+        name       = local.redis_name
+        location   = var.location
+        tags       = local.tags
+        sku        = { name = local.redis_sku }
+        properties = {
+          highAvailability    = var.redis.high_availability ? "Enabled" : "Disabled"
+          minimumTlsVersion   = "1.2"
+          publicNetworkAccess = "Disabled"
+        }
+      },
+      # Nothing may be evicted. Losing a second of it costs a restart of the head, losing all of it a
+      # restart of everything.
+      {
+        type       = "${local.redis_type}/databases"
+        apiVersion = local.redis_api
+        name       = "${local.redis_name}/default"
+        dependsOn  = ["[resourceId('${local.redis_type}', '${local.redis_name}')]"]
+        properties = {
+          port                     = local.redis_port
+          clientProtocol           = "Encrypted"
+          clusteringPolicy         = "NoCluster" # Ray wants one plain server
+          evictionPolicy           = "NoEviction"
+          accessKeysAuthentication = "Enabled"
+          persistence              = { aofEnabled = true, aofFrequency = "1s" }
+        }
+      },
+    ]
+    outputs = {
+      host = { type = "string", value = "[reference(resourceId('${local.redis_type}', '${local.redis_name}'), '${local.redis_api}').hostName]" }
+    }
   }
+}
+
+resource "azurerm_resource_group_template_deployment" "redis" {
+  name                = local.redis_name
+  resource_group_name = azurerm_resource_group.this.name
+  deployment_mode     = "Incremental"
+  template_content    = jsonencode(local.redis_template)
+  tags                = local.tags
 }
 
 resource "azurerm_private_endpoint" "redis" {
@@ -50,7 +84,7 @@ resource "azurerm_private_endpoint" "redis" {
 
   private_service_connection {
     name                           = "${var.name}-redis"
-    private_connection_resource_id = azurerm_managed_redis.gcs.id
+    private_connection_resource_id = local.redis_id
     subresource_names              = ["redisEnterprise"]
     is_manual_connection           = false
   }
@@ -58,4 +92,6 @@ resource "azurerm_private_endpoint" "redis" {
     name                 = "redis"
     private_dns_zone_ids = [azurerm_private_dns_zone.this["redis"].id]
   }
+
+  depends_on = [azurerm_resource_group_template_deployment.redis]
 }

@@ -50,6 +50,7 @@ locals {
         "ec2:DescribeSubnets",
         "ec2:DescribeTags",
         "ec2:DescribeVpcs",
+        "ec2:GetSecurityGroupsForVpc",
         "elasticloadbalancing:Describe*",
       ]
       Resource = ["*"]

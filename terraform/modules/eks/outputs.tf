@@ -16,6 +16,7 @@ output "platform" {
   description = "What the workload has to know about this cluster."
   value = {
     cloud            = "aws"
+    network          = aws_vpc.this.id
     cluster          = aws_eks_cluster.this.name
     location         = var.location
     namespace        = local.namespace
@@ -33,6 +34,7 @@ output "platform" {
       host = aws_elasticache_replication_group.ray.primary_endpoint_address
       port = aws_elasticache_replication_group.ray.port
       tls  = true
+      ca   = null # signed by an authority that images know
     }
     nccl_env      = local.nccl_env
     ingress       = local.ingress

@@ -45,6 +45,7 @@ locals {
       cpu             = local.machines[var.tiers[local.host_tier[tier]].machine_type].cpu
       memory_gib      = local.machines[var.tiers[local.host_tier[tier]].machine_type].memory_gib
       local_ssd_path  = local.machines[var.tiers[local.host_tier[tier]].machine_type].nvme ? "${local.local_disks}/pixtral" : null
+      raw_disks       = false # joined and mounted by the node's bootstrap, below
     }
   }
 

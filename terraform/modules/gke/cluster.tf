@@ -51,7 +51,7 @@ resource "google_container_cluster" "this" {
   enable_l4_ilb_subsetting = true
 
   workload_identity_config {
-    workload_pool = "${data.google_project.this.project_id}.svc.id.goog"
+    workload_pool = "${local.project}.svc.id.goog"
   }
 
   enable_shielded_nodes = true

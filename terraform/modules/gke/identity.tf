@@ -13,7 +13,7 @@ locals {
   principals = {
     for name, account in local.service_accounts : name => join("/", [
       "principal://iam.googleapis.com/projects/${data.google_project.this.number}/locations/global/workloadIdentityPools",
-      "${data.google_project.this.project_id}.svc.id.goog/subject/ns/${local.namespace}/sa/${account.name}",
+      "${local.project}.svc.id.goog/subject/ns/${local.namespace}/sa/${account.name}",
     ])
   }
 }
@@ -30,7 +30,7 @@ resource "google_service_account" "nodes" {
 resource "google_project_iam_member" "nodes" {
   for_each = toset(["roles/container.defaultNodeServiceAccount", "roles/artifactregistry.reader"])
 
-  project = data.google_project.this.project_id
+  project = local.project
   role    = each.key
   member  = "serviceAccount:${google_service_account.nodes.email}"
 }

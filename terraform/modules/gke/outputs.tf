@@ -5,6 +5,7 @@ output "platform" {
   description = "What the workload has to know about this cluster."
   value = {
     cloud            = "gcp"
+    network          = google_compute_network.this.id
     cluster          = google_container_cluster.this.name
     location         = var.location
     namespace        = local.namespace

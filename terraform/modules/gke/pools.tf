@@ -37,6 +37,7 @@ locals {
       cpu             = local.machines[var.tiers[local.host_tier[name]].machine_type].cpu
       memory_gib      = local.machines[var.tiers[local.host_tier[name]].machine_type].memory_gib
       local_ssd_path  = local.local_ssd_path[local.host_tier[name]]
+      raw_disks       = false # GKE joins and mounts them
     }
   }
 }

@@ -21,6 +21,9 @@ locals {
     host = one([for each in local.redis_connections : each.ip_address if each.connection_type == "CONNECTION_TYPE_PRIMARY"])
     port = 6379
     tls  = true
+    # The instance's own authority: certificates, nothing secret. Google renews them in time, so render
+    # again (`pixtral deploy render`) when a plan shows new ones.
+    ca = join("\n", flatten(google_memorystore_instance.gcs.managed_server_ca[*].ca_certs[*].certificates))
   }
 }
 
@@ -66,7 +69,7 @@ resource "google_memorystore_instance" "gcs" {
 
   desired_auto_created_endpoints {
     network    = google_compute_network.this.id
-    project_id = data.google_project.this.project_id
+    project_id = local.project
   }
 
   depends_on = [google_network_connectivity_service_connection_policy.redis]

@@ -1,8 +1,9 @@
-# The project that everything is made in is the provider's own.
-data "google_client_config" "this" {}
+# The project that everything is made in is the provider's own, which is what is meant where none is
+# named. Not asked of google_client_config: that would keep the caller's access token in the state.
+data "google_project" "this" {}
 
-data "google_project" "this" {
-  project_id = data.google_client_config.this.project
+locals {
+  project = trimprefix(data.google_project.this.id, "projects/")
 }
 
 # Left on when this is destroyed: others in the project may use them too.

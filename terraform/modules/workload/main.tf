@@ -133,7 +133,7 @@ resource "helm_release" "system" {
     }
   }
 
-  depends_on = [helm_release.operator]
+  depends_on = [helm_release.operator, helm_release.addon]
 }
 
 # For Grafana's sidecar, which picks up what carries this label.

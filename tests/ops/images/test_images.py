@@ -136,5 +136,6 @@ def test_the_probes_tool_is_in_the_image():
     assert command.startswith("wget ")
     for name in FILES:
         (apt,) = (rest for word, rest in instructions(name) if "apt-get install" in rest)
-        assert " wget" in apt
+        for package in ("ca-certificates", "e2fsprogs", "mdadm", "wget"):
+            assert f" {package} " in apt
     assert shutil.which("bash"), "the shell of the probes is the base image's"

@@ -3,6 +3,7 @@ import re
 from decimal import Decimal
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from ops import cli
@@ -76,6 +77,31 @@ def test_pcie_is_slower_than_nvlink():
         for name in ("Standard_ND96amsr_A100_v4", "Standard_NC96ads_A100_v4")
     )
     assert pcie.alone_tokens_per_s < sxm.alone_tokens_per_s
+
+
+def test_prompts_take_their_time_from_the_answers():
+    """One request after the other: its prefill, then a step for each token of its answer."""
+    machine = MACHINES["a2-ultragpu-4g"]
+    config = load_config(LARGE, {"decoder.max_batch_sequences": 1})
+    bound = group_bound(config, PIXTRAL_LARGE, machine, Mix(4000, 100), kv_tokens=10_000)
+    work, hardware = pixtral_large(2), ROOFLINES["pixtral-large-bf16-4xa100"].hardware
+    prefill_s = (
+        4000 * work.flops_per_token / hardware.flops_per_s
+        + 4000 * work.kv_bytes_per_token / hardware.bytes_per_s
+    )
+    answer_s = 100 / bound.alone_tokens_per_s
+    assert bound.answer_tokens_per_s == pytest.approx(100 / (prefill_s + answer_s))
+    assert bound.prompt_tokens_per_s == pytest.approx(4000 / (prefill_s + answer_s))
+
+
+def test_a_node_holds_no_more_groups_than_its_cpus_do(tmp_path):
+    """An p4de.24xlarge has GPUs for two groups and 96 vCPUs, of which these want 61 each."""
+    file = tmp_path / "hungry.yaml"
+    config = yaml.safe_load(LARGE.read_text())
+    config["decoder"]["cpus_per_rank"] = 15
+    file.write_text(yaml.safe_dump(config))
+    (decoder,) = (tier for tier in priced("--config", file)["tiers"] if tier["tier"] == "decoder")
+    assert decoder["replicas_per_node"] == 1
 
 
 def test_the_fit_adds_up_and_knows_its_limit():

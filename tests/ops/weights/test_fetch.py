@@ -6,10 +6,14 @@ import signal
 import subprocess
 import sys
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from ops.weights.manifest import Entry
+from ops.weights.transfer import Transfer, pieces_file
 from shards.checkpoint import stored_tensors
 from tests.ops.weights.bucket import BUCKET
 from tests.ops.weights.conftest import TEXT, TEXT_PIECES, VISION
@@ -143,6 +147,50 @@ def test_what_rots_on_the_node_is_fetched_again(weights, checkpoint, tmp_path):
     assert f"{VISION} does not match its checksum" in result.stderr
     assert json.loads(said(result))["fetched_bytes"] == (checkpoint / VISION).stat().st_size
     assert_complete(dest, checkpoint)
+
+
+def test_a_quick_look_is_at_sizes_only(weights, checkpoint):
+    with (checkpoint / TEXT).open("r+b") as file:
+        file.seek(1000)
+        file.write(b"!")
+    assert "each has the size" in said(weights("verify", checkpoint, "--quick"))
+    assert weights("verify", checkpoint).exit_code == 1
+    os.truncate(checkpoint / VISION, 100)
+    for words in (("--quick",), ()):
+        assert f"{VISION} has 100 bytes instead of" in weights("verify", checkpoint, *words).stdout
+    (checkpoint / VISION).unlink()
+    assert f"{VISION} is missing" in weights("verify", checkpoint, "--quick").stdout
+
+
+def test_what_a_try_for_other_weights_left_is_removed(weights, checkpoint, tmp_path):
+    staging = tmp_path / "node" / ".large.partial"
+    staging.mkdir(parents=True)
+    (staging / "model-00001-of-00052.safetensors").write_bytes(b"of another release")
+    dest = tmp_path / "node" / "large"
+    said(weights("fetch", f"file://{checkpoint}", dest))
+    assert_complete(dest, checkpoint)
+
+
+def test_a_piece_whose_note_was_cut_off_is_read_again(tmp_path):
+    class Bytes:
+        uri = "memory"
+        asked: ClassVar[list[int]] = []
+
+        def size(self, name):
+            return 12
+
+        def read(self, name, start, length):
+            self.asked.append(start)
+            return memoryview(b"abcdefghijkl")[start : start + length]
+
+    file = tmp_path / "draft"
+    file.write_bytes(b"abcd????????")
+    pieces_file(file, 4).write_text("0\n1")
+    with ThreadPoolExecutor(1) as pool:
+        transfer = Transfer(Bytes(), pool, lambda count: None, piece_bytes=4)
+        transfer.run(Entry(name="draft", bytes=12, sha256="0" * 64), file)
+    assert Bytes.asked == [4, 8]
+    assert file.read_bytes() == b"abcdefghijkl"
 
 
 def test_too_little_disk_is_told_before_anything_is_fetched(weights, bucket, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from typing import TypeVar
 from serve_app.config import Preprocess
 from serve_app.errors import GenerationFailed
 from serve_app.gateway.tiers import Readiness
-from serve_app.messages import JournalPage, Patches, PrepareRequest, Prompt
+from serve_app.messages import JournalPage, Patches, PrepareRequest, Prompt, Pulse
 from serve_app.preprocess.prepare import Preparer
 from shards.detokenizer import Vocabulary
 from shards.engine import Engine
@@ -131,6 +131,9 @@ class EngineTiers:
     async def computed(self) -> Mapping[str, int]:
         stats = self.engine.stats()
         return {self.group: stats.prompt_tokens_total + stats.generated_tokens_total}
+
+    async def groups(self) -> Sequence[Pulse | None]:
+        return [Pulse(self.group, 0.0, 30.0, self.engine.stats(), ())]
 
     async def lose_group(self) -> None:
         """The group dies: its streams break off, another takes its place, its journal stays."""

@@ -93,6 +93,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "GET /admin/reconcile": ("/admin/reconcile", {}),
     "GET /admin/alerts": ("/admin/alerts", {}),
     "GET /admin/audit": ("/admin/audit", {}),
+    "GET /admin/groups": ("/admin/groups", {}),
 }
 
 

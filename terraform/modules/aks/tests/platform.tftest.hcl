@@ -22,7 +22,7 @@ run "the_platform_says_what_the_workload_needs" {
     error_message = "The gateways would not find the ledger."
   }
   assert {
-    condition     = output.platform.redis == { host = "pixtral-test-gcs.eastus.redis.azure.net", port = 10000, tls = true }
+    condition     = output.platform.redis == { host = "pixtral-test-gcs.eastus.redis.azure.net", port = 10000, tls = true, ca = null }
     error_message = "The head would not find Redis."
   }
   assert {

@@ -116,12 +116,20 @@ run "redis_is_private_encrypted_and_evicts_nothing" {
   command = plan
 
   assert {
-    condition     = azurerm_managed_redis.gcs.public_network_access == "Disabled" && azurerm_managed_redis.gcs.default_database[0].client_protocol == "Encrypted" && azurerm_managed_redis.gcs.default_database[0].access_keys_authentication_enabled
+    condition     = local.redis_template.resources[0].properties.publicNetworkAccess == "Disabled" && local.redis_template.resources[1].properties.clientProtocol == "Encrypted" && local.redis_template.resources[1].properties.accessKeysAuthentication == "Enabled"
     error_message = "Who writes into Redis runs code in Ray: it needs a password and TLS."
   }
   assert {
-    condition     = azurerm_managed_redis.gcs.default_database[0].eviction_policy == "NoEviction" && azurerm_managed_redis.gcs.sku_name == "Balanced_B5" && azurerm_managed_redis.gcs.high_availability_enabled
+    condition     = local.redis_template.resources[1].properties.evictionPolicy == "NoEviction" && local.redis_template.resources[0].sku.name == "Balanced_B5" && local.redis_template.resources[0].properties.highAvailability == "Enabled"
     error_message = "5 GB of which nothing may be lost, kept twice."
+  }
+  assert {
+    condition     = azurerm_resource_group_template_deployment.redis.template_content == jsonencode(local.redis_template) && keys(local.redis_template.outputs) == ["host"]
+    error_message = "The state would keep more of Redis than its name."
+  }
+  assert {
+    condition     = endswith(azurerm_private_endpoint.redis.private_service_connection[0].private_connection_resource_id, "/${local.redis_template.resources[0].type}/${local.redis_template.resources[0].name}")
+    error_message = "The private endpoint leads elsewhere."
   }
 }
 

@@ -51,7 +51,7 @@ run "the_platform_says_what_the_workload_needs" {
     error_message = "Gateways would not find the ledger, or reach it without TLS."
   }
   assert {
-    condition     = output.platform.redis == { host = "ray.example.use1.cache.amazonaws.com", port = 6379, tls = true }
+    condition     = output.platform.redis == { host = "ray.example.use1.cache.amazonaws.com", port = 6379, tls = true, ca = null }
     error_message = "Ray's head would not find Redis, or reach it without TLS."
   }
   assert {

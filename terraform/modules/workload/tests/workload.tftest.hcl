@@ -51,6 +51,61 @@ run "carries_what_was_rendered" {
   }
 }
 
+run "gke_brings_everything_itself" {
+  command = plan
+
+  assert {
+    condition     = length(helm_release.addon) == 0
+    error_message = "GKE has device plugin, autoscaler and load balancers of its own."
+  }
+}
+
+run "eks_gets_what_it_lacks" {
+  command = plan
+  variables {
+    platform_file  = "../../environments/aws-prod/workload/example.platform.json"
+    manifests_file = "../../environments/aws-prod/workload/example.manifests.yaml"
+  }
+
+  assert {
+    condition     = { for name, release in helm_release.addon : name => release.version } == { aws-load-balancer-controller = "1.14.1", cluster-autoscaler = "9.52.1", nvidia-device-plugin = "0.18.2" }
+    error_message = "Device plugin, autoscaler and load balancer controller, each of one exact version."
+  }
+  assert {
+    condition     = yamldecode(helm_release.addon["aws-load-balancer-controller"].values[0]).ingressClassParams.spec.scheme == "internal"
+    error_message = "An Ingress could ask for a public load balancer."
+  }
+  assert {
+    condition     = alltrue([for name in ["enableServiceMutatorWebhook", "enableShield", "enableWaf", "enableWafv2"] : yamldecode(helm_release.addon["aws-load-balancer-controller"].values[0])[name] == false])
+    error_message = "The controller would take over Services, or ask for rights that it has not."
+  }
+  assert {
+    condition     = yamldecode(helm_release.addon["aws-load-balancer-controller"].values[0]).vpcId == "vpc-0123456789abcdef0" && yamldecode(helm_release.addon["cluster-autoscaler"].values[0]).autoDiscovery.clusterName == "pixtral-prod"
+    error_message = "The controllers would act on another cluster, or ask metadata that does not answer."
+  }
+  assert {
+    condition     = yamldecode(helm_release.addon["aws-load-balancer-controller"].values[0]).serviceAccount.name == "aws-load-balancer-controller" && yamldecode(helm_release.addon["cluster-autoscaler"].values[0]).rbac.serviceAccount.name == "cluster-autoscaler" && alltrue([for release in helm_release.addon : release.namespace == "kube-system"])
+    error_message = "Under other names they have no rights (modules/eks/identity.tf)."
+  }
+}
+
+run "aks_gets_the_device_plugin" {
+  command = plan
+  variables {
+    platform_file  = "../../environments/azure-prod/workload/example.platform.json"
+    manifests_file = "../../environments/azure-prod/workload/example.manifests.yaml"
+  }
+
+  assert {
+    condition     = keys(helm_release.addon) == ["nvidia-device-plugin"]
+    error_message = "AKS scales pools and fills its gateway by itself; it installs drivers only."
+  }
+  assert {
+    condition     = toset(yamldecode(helm_release.addon["nvidia-device-plugin"].values[0]).tolerations[*].key) == toset(["nvidia.com/gpu", "pixtral.ai/tier"])
+    error_message = "The device plugin would not get onto GPU nodes."
+  }
+}
+
 run "refuses_a_platform_of_another_shape" {
   command = plan
   variables {

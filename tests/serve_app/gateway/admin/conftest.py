@@ -23,6 +23,7 @@ from serve_app.gateway.auth import KeyCheck
 from serve_app.gateway.edge import Edge
 from serve_app.gateway.error_body import http_error_response
 from serve_app.gateway.usage_routes import usage_routes
+from serve_app.messages import Pulse
 from tests.serve_app.accounting.books import Books, Key
 from tests.serve_app.accounting.conftest import (
     database,
@@ -86,11 +87,18 @@ class Portal:
         self.office = Office(database, self.clock)
         self.books = Books(database)
         self.engines: dict[str, int] = {}
+        self.pulses: list[Pulse | None] = []
         self.settings = Accounting(usd_per_hour=Decimal(12))
         self.app = FastAPI(docs_url=None, redoc_url=None)
         keyed = [Depends(KeyCheck(self.office.directory, asks=True))]
         self.app.include_router(
-            admin_routes(self.office, self.settings, engines=self._engines, clock=self.clock),
+            admin_routes(
+                self.office,
+                self.settings,
+                groups=self._groups,
+                engines=self._engines,
+                clock=self.clock,
+            ),
             dependencies=keyed,
         )
         self.app.include_router(usage_routes(self.office, clock=self.clock), dependencies=keyed)
@@ -99,6 +107,9 @@ class Portal:
 
     async def _engines(self) -> dict[str, int]:
         return self.engines
+
+    async def _groups(self) -> list[Pulse | None]:
+        return self.pulses
 
     async def open(self) -> None:
         directory = self.office.directory

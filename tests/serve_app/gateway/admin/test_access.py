@@ -31,6 +31,7 @@ ROLES = {
     ("GET", "/admin/reconcile"): {"admin", "finance"},
     ("GET", "/admin/alerts"): {"admin", "finance"},
     ("GET", "/admin/audit"): {"admin", "finance"},
+    ("GET", "/admin/groups"): {"admin", "finance"},
     ("GET", "/v1/usage"): {"admin", "finance", "lead", "member"},
 }
 

@@ -25,6 +25,8 @@ mock_resource "azurerm_postgresql_flexible_server" {
   defaults = { fqdn = "pixtral-test-ledger.postgres.database.azure.com" }
 }
 
-mock_resource "azurerm_managed_redis" {
-  defaults = { hostname = "pixtral-test-gcs.eastus.redis.azure.net" }
+mock_resource "azurerm_resource_group_template_deployment" {
+  defaults = {
+    output_content = "{\"host\":{\"type\":\"String\",\"value\":\"pixtral-test-gcs.eastus.redis.azure.net\"}}"
+  }
 }

@@ -1,11 +1,8 @@
 # What Google would answer, where the module reads into it.
 
-mock_data "google_client_config" {
-  defaults = { project = "test-project" }
-}
-
 mock_data "google_project" {
   defaults = {
+    id              = "projects/test-project"
     number          = "123456789012"
     billing_account = "000000-000000-000000"
   }
@@ -13,6 +10,7 @@ mock_data "google_project" {
 
 mock_resource "google_memorystore_instance" {
   defaults = {
+    managed_server_ca = [{ ca_certs = [{ certificates = ["-----BEGIN CERTIFICATE-----\ntest\n-----END CERTIFICATE-----"] }] }]
     endpoints = [{
       connections = [
         { psc_auto_connection = [{
