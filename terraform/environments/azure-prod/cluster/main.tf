@@ -23,7 +23,7 @@ module "cluster" {
     gateway    = { machine_type = "Standard_D8s_v5", gpus = 0, min_nodes = 2, max_nodes = 6, disk_gb = 128 }
     preprocess = { machine_type = "Standard_D16s_v5", gpus = 0, min_nodes = 2, max_nodes = 6, disk_gb = 128 }
     vision     = { machine_type = "Standard_NV36ads_A10_v5", gpus = 1, min_nodes = 1, max_nodes = 4, disk_gb = 128 }
-    decoder    = merge(var.decoder, { disk_gb = 512 }) # the weights too, until NVMe is mounted
+    decoder    = merge(var.decoder, { disk_gb = 512 })
   }
 
   weights = { bucket = var.weights_account, prefix = "weights" }
