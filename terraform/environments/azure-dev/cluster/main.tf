@@ -24,7 +24,7 @@ module "cluster" {
     gateway    = { machine_type = "Standard_D4s_v5", gpus = 0, min_nodes = 1, max_nodes = 2, disk_gb = 128 }
     preprocess = { machine_type = "Standard_D8s_v5", gpus = 0, min_nodes = 1, max_nodes = 2, disk_gb = 128, spot = true }
     vision     = { machine_type = var.decoder.machine_type, gpus = 0, min_nodes = 0, max_nodes = 0, disk_gb = 128 }
-    decoder    = merge(var.decoder, { disk_gb = 512 }) # the weights too, until NVMe is mounted
+    decoder    = merge(var.decoder, { disk_gb = 512 })
   }
 
   weights = { bucket = var.weights_account, prefix = "weights" }
