@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 NextToken = Callable[[Sequence[int], SampleSpec], int]
 
 
-class PlanViolationError(RuntimeError):
-    """The plan breaks a rule that every runner relies on."""
-
-
 class SimulatedRunner:
     """Draws tokens by ``next_token`` after checking each plan.
 
