@@ -1,62 +1,15 @@
-"""Both stores, fresh and migrated, for every test of the accounts."""
+"""A shop and a ledger on either store."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator, Iterator
-from itertools import count
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
-from serve_app.accounting.database import Database, migrate
+from serve_app.accounting.database import Database
 from serve_app.accounting.ledger import Ledger
 from serve_app.accounting.reconcile import reconcile
-from tests.postgres import PostgresServer
 from tests.serve_app.accounting.shop import Shop
-
-_NUMBERS = count()
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "ledger.db"
-    migrate(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="session")
-def postgres_template(postgres: PostgresServer) -> str:
-    migrate(postgres.create("template_ledger"))
-    return "template_ledger"
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path, sqlite_template: Path) -> str:
-    path = shutil.copy(sqlite_template, tmp_path / "ledger.db")
-    return f"sqlite:///{path}"
-
-
-@pytest.fixture
-def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
-    name = f"ledger_{next(_NUMBERS)}"
-    yield postgres.create(name, postgres_template)
-    postgres.drop(name)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest) -> str:
-    """Of a migrated store that is this test's alone; the test runs on either kind."""
-    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
-    url: str = request.getfixturevalue(name)
-    return url
-
-
-@pytest.fixture
-async def database(store_url: str) -> AsyncIterator[Database]:
-    opened = Database.open(store_url)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -25,21 +25,7 @@ from serve_app.gateway.error_body import http_error_response
 from serve_app.gateway.usage_routes import usage_routes
 from serve_app.messages import Pulse
 from tests.serve_app.accounting.books import Books, Key
-from tests.serve_app.accounting.conftest import (
-    database,
-    postgres_template,
-    postgres_url,
-    sqlite_template,
-    sqlite_url,
-)
 
-__all__ = [
-    "database",
-    "postgres_template",
-    "postgres_url",
-    "sqlite_template",
-    "sqlite_url",
-]
 NOW_US = start_of("2026-11-23")
 ALERT_HOST = "hooks.example.com"
 

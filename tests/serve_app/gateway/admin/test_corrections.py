@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from serve_app.accounting.period import start_of
-from tests.serve_app.accounting.conftest import store_url
+from tests.serve_app.conftest import store_url
 
 __all__ = ["store_url"]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from sqlalchemy import insert, update
 
 from serve_app.accounting.schema import alerts, usage_days
-from tests.serve_app.accounting.conftest import store_url
+from tests.serve_app.conftest import store_url
 
 __all__ = ["store_url"]
 

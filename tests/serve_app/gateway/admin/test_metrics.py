@@ -14,7 +14,7 @@ from serve_app.accounting.schema import holds
 from serve_app.config import ConfigError, parse_config
 from serve_app.gateway.edge import Edge
 from serve_app.gateway.metrics_route import metrics_routes
-from tests.serve_app.accounting.conftest import store_url
+from tests.serve_app.conftest import store_url
 
 __all__ = ["store_url"]
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pyarrow.parquet
 import pytest
 
-from tests.serve_app.accounting.conftest import store_url
+from tests.serve_app.conftest import store_url
 
 __all__ = ["store_url"]
 
