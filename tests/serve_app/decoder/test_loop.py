@@ -134,7 +134,7 @@ def test_a_failing_group_is_reported_once_and_later_calls_are_refused(monkeypatc
     harness = Harness()
     harness.emissions.get(timeout=10)
 
-    def die(plan: StepPlan) -> None:
+    def die(plan: StepPlan, meanwhile: Callable[[], None]) -> None:
         raise GroupError("rank 1 died")
 
     monkeypatch.setattr(harness.runner, "run", die)
