@@ -11,9 +11,9 @@ a choice was put back, nor a refused draft: those are the engine's doing.
 
 Differences: a prompt is counted as its chunks are computed, not when it is seated, so that the
 counters can also decide whose chunk goes first. Until then its tokens are ``owed``, and a seat goes
-to the team that has the least of both. And a team that holds more seats than its weight's part
-gives them up for one that holds fewer than its own (scheduler.py): a short question need not wait
-for long answers to end.
+to the team that has the least of both. And a team that holds more of the seats or of the cache than
+its weight's part gives them up for one that keeps within its own (scheduler.py): a short question
+need not wait for long answers to end.
 """
 
 from __future__ import annotations
@@ -55,14 +55,9 @@ class Account:
 
 
 class Shares:
-    """The accounts of all teams, and the seats they share.
+    """The accounts of all teams."""
 
-    Args:
-        seats: choices that run at once.
-    """
-
-    def __init__(self, seats: int) -> None:
-        self._seats = seats
+    def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}
         # The last that wanted more: what idle teams are lifted to while no other does.
         self._last = Account(1)
@@ -105,12 +100,12 @@ class Shares:
         account.counter += (prompt * PROMPT_TOKEN + output * OUTPUT_TOKEN) / account.weight
         self._note(account)
 
-    def part(self, account: Account) -> int:
-        """Seats that are a team's by its weight among those present, at least one."""
+    def part(self, account: Account) -> float:
+        """What is a team's by its weight among those present; of 1."""
         present = sum(
             other.weight for other in self._accounts.values() if other.seated or other.waiting
         )
-        return max(1, int(self._seats * account.weight / present))
+        return account.weight / present
 
     def _level(self) -> float:
         wanting = [one.counter for one in self._accounts.values() if one.wants_more]

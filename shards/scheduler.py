@@ -57,6 +57,22 @@ class Counters:
     recomputed: int = 0
 
 
+@dataclass(slots=True)
+class _Holding:
+    """What a team's seated choices hold."""
+
+    seats: int = 0
+    blocks: int = 0
+
+    def take(self, blocks: int) -> None:
+        self.seats += 1
+        self.blocks += blocks
+
+    def give(self, blocks: int) -> None:
+        self.seats -= 1
+        self.blocks -= blocks
+
+
 class Scheduler:
     """Attributes: ``seated``: choices that run, the one longest seated first."""
 
@@ -66,7 +82,7 @@ class Scheduler:
         self.counters = Counters()
         self.seated: dict[Choice, None] = {}
         self._cache = PrefixCache(self.blocks, limits.block_size)
-        self._shares = Shares(limits.max_batch_sequences)
+        self._shares = Shares()
         self._room = WaitingRoom(_PATIENCE_BATCHES * limits.max_batch_sequences)
         # The lowest go out first.
         self._rows = list(range(limits.max_batch_sequences - 1, -1, -1))
@@ -271,34 +287,49 @@ class Scheduler:
         choice.owed = 0
 
     def _reclaim(self, choice: Choice) -> bool:
-        """Put back choices of teams that hold more than their part, for one that holds less.
+        """Put back choices of teams that hold more than their part, for one that keeps within its.
 
         Only if that makes room, as far as can be said before.
         """
-        account = choice.generation.account
-        if not self.seated or account.seated + 1 > self._shares.part(account):
+        if not self.seated:
+            return False
+        holdings = self._holdings()
+        mine = choice.generation.account
+        holding = holdings.setdefault(mine, _Holding())
+        holding.take(self.limits.blocks(choice.known) + self._headroom(choice))
+        if self._exceeds(mine, holding):
             return False
         lacking = self._needed(choice, self._found(choice)) - self.blocks.free
-        left: dict[Account, int] = {}
         victims: list[Choice] = []
         for other in reversed(self._by_turn()):
             team = other.generation.account
-            seats = left.setdefault(team, team.seated)
-            if team is account or other.put_back or other.level > choice.level:
+            if team is mine or other.put_back or other.level > choice.level:
                 continue
-            if seats <= self._shares.part(team):
-                continue
-            left[team] -= 1
-            victims.append(other)
-            lacking -= self.blocks.own(other.block_table) + self._headroom(other)
-            if lacking <= 0:
-                break
+            if self._exceeds(team, holdings[team]):
+                holdings[team].give(len(other.block_table))
+                victims.append(other)
+                lacking -= self.blocks.own(other.block_table) + self._headroom(other)
+                if lacking <= 0:
+                    break
         if not victims or lacking > 0:
             return False
         for victim in victims:
             victim.put_back = True
             self._put_back(victim)
         return True
+
+    def _holdings(self) -> dict[Account, _Holding]:
+        holdings: dict[Account, _Holding] = {}
+        for choice in self.seated:
+            holding = holdings.setdefault(choice.generation.account, _Holding())
+            holding.take(len(choice.block_table))
+        return holdings
+
+    def _exceeds(self, account: Account, holding: _Holding) -> bool:
+        """Whether a team has more than its part of the seats (but one at least) or the cache."""
+        part = self._shares.part(account)
+        seats = max(1, int(part * self.limits.max_batch_sequences))
+        return holding.seats > seats or holding.blocks > part * self.limits.num_blocks
 
     def _refuse_impossible(self, generation: Generation) -> None:
         limits, request = self.limits, generation.request

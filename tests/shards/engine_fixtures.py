@@ -75,9 +75,7 @@ def text_request(name: str, prompt: str = "hello", **sampling) -> GenerationRequ
     return GenerationRequest(name, ids(prompt), Sampling(**values))
 
 
-def picture_request(
-    name: str, *grids: Grid, content: str = "", **sampling
-) -> GenerationRequest:
+def picture_request(name: str, *grids: Grid, content: str = "", **sampling) -> GenerationRequest:
     prompt: list[int] = []
     for grid in grids:
         prompt += [*ids("see"), *grid.token_ids(IMG, IMG_BREAK, IMG_END)]
