@@ -13,7 +13,7 @@ being sent. A step is ``apply`` → compute → ``accept``:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shards.request import TokenLogprob
@@ -190,6 +190,9 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __iter__(self) -> Iterator[SequenceState]:
+        return iter(self._rows.values())
 
     def apply(self, plan: StepPlan) -> list[Work]:
         """Take in a plan; what is to be computed, in the batch's order.

@@ -1,7 +1,11 @@
-"""Who holds which block of the paged KV cache. Standard library only.
+"""Who holds which block of the paged KV cache, and what idle blocks still contain.
 
-Knows nothing of requests or tokens: a holder is whoever put a block into its table. A block may
-have several holders (choices that share a prompt); it is free again when the last lets go.
+Knows nothing of requests or tokens: a holder is whoever put a block into its table, a name stands
+for a block's content (prefix_cache.py makes them). Standard library only.
+
+    free    nobody holds it, nothing in it is worth keeping
+    held    in one table or in several (sequences that begin alike)
+    idle    nobody holds it, but it has a name: found again until the room is needed
 """
 
 from __future__ import annotations
@@ -24,21 +28,25 @@ class BlockAllocator:
         # Taken from the end: the lowest ids go out first, which keeps traces readable.
         self._free = list(range(total - 1, -1, -1))
         self._holders = [0] * total
+        self._name_of: dict[int, bytes] = {}
+        self._named: dict[bytes, int] = {}
+        # Least recently used first.
+        self._idle: dict[int, None] = {}
 
     @property
     def free(self) -> int:
-        """Blocks nobody holds."""
-        return len(self._free)
+        """Blocks nobody holds, idle ones included."""
+        return len(self._free) + len(self._idle)
 
     def allocate(self, count: int) -> list[int]:
-        """``count`` blocks, each with one holder.
+        """``count`` blocks, each with one holder; idle ones lose their content, oldest first.
 
         Raises:
             BlockAccountingError: fewer are free; the scheduler promises this cannot happen.
         """
-        if count > len(self._free):
-            raise BlockAccountingError(f"{count} blocks asked for, {len(self._free)} free")
-        blocks = [self._free.pop() for _ in range(count)]
+        if count > self.free:
+            raise BlockAccountingError(f"{count} blocks asked for, {self.free} free")
+        blocks = [self._free.pop() if self._free else self._evict() for _ in range(count)]
         for block in blocks:
             self._holders[block] = 1
         return blocks
@@ -51,21 +59,52 @@ class BlockAllocator:
         """
         for block in blocks:
             if self._holders[block] == 0:
-                raise BlockAccountingError(f"block {block} is free and cannot be shared")
+                if block not in self._idle:
+                    raise BlockAccountingError(f"block {block} is free and cannot be shared")
+                del self._idle[block]
             self._holders[block] += 1
 
     def release(self, blocks: Sequence[int]) -> None:
-        """Take one holder from each block; those without any are free at once.
+        """Take one holder from each block of a table; without any it is free, or idle if named.
+
+        The last block idles longest unused: what comes after is of no use without what precedes.
 
         Raises:
             BlockAccountingError: a block is released more often than it was held.
         """
-        for block in blocks:
+        for block in reversed(blocks):
             if self._holders[block] == 0:
                 raise BlockAccountingError(f"block {block} is released twice")
             self._holders[block] -= 1
             if self._holders[block] == 0:
-                self._free.append(block)
+                if block in self._name_of:
+                    self._idle[block] = None
+                else:
+                    self._free.append(block)
+
+    def name(self, block: int, name: bytes) -> None:
+        """Say what a held block contains; a content that has a block already keeps that one.
+
+        Raises:
+            BlockAccountingError: nobody holds it.
+        """
+        if self._holders[block] == 0:
+            raise BlockAccountingError(f"block {block} is free and cannot be named")
+        if name not in self._named and block not in self._name_of:
+            self._named[name] = block
+            self._name_of[block] = name
+
+    def find(self, name: bytes) -> int | None:
+        """The block, held or idle, with this content."""
+        return self._named.get(name)
+
+    def idle(self, blocks: Iterable[int]) -> int:
+        """How many of these nobody holds: sharing them takes as many of the free ones."""
+        return sum(self._holders[block] == 0 for block in blocks)
+
+    def own(self, table: Iterable[int]) -> int:
+        """How many blocks would be free if this table were released."""
+        return sum(self._holders[block] == 1 for block in table)
 
     def check(self, tables: Iterable[Sequence[int]]) -> None:
         """Compare the books with all block tables there are.
@@ -74,7 +113,7 @@ class BlockAllocator:
             BlockAccountingError: a block is leaked, freed while held, or listed free twice.
         """
         held = Counter(block for table in tables for block in table)
-        free = Counter(self._free)
+        free = Counter([*self._free, *self._idle])
         for block, holders in enumerate(self._holders):
             if held[block] != holders:
                 raise BlockAccountingError(
@@ -84,3 +123,13 @@ class BlockAllocator:
                 raise BlockAccountingError(
                     f"block {block} has {holders} holders and is listed free {free[block]} times"
                 )
+            if holders == 0 and (block in self._idle) != (block in self._name_of):
+                raise BlockAccountingError(f"block {block} idles without a name, or has one unused")
+        if {block: name for name, block in self._named.items()} != self._name_of:
+            raise BlockAccountingError("two blocks have one name, or one has two")
+
+    def _evict(self) -> int:
+        block = next(iter(self._idle))
+        del self._idle[block]
+        del self._named[self._name_of.pop(block)]
+        return block

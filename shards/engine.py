@@ -8,23 +8,29 @@ Not thread-safe: one loop calls it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
 from shards.admission import check_request, image_positions
+from shards.choice import Choice
 from shards.detokenizer import TextStream, Vocabulary
 from shards.errors import GroupError, RequestError
-from shards.generation import Choice, Generation
+from shards.generation import Generation
+from shards.limits import Limits
+from shards.planning import Schedule
+from shards.prefix_cache import private_root
 from shards.request import Delta, FinishReason, GenerationRequest, TokenLogprob
-from shards.scheduler import Limits, Schedule, Scheduler
-from shards.step import PictureKey, Runner
+from shards.scheduler import Scheduler
+from shards.step import Runner, nothing
 from shards.tally import Tally
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from shards.constraint import Grammar
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +39,22 @@ class EngineStats:
 
     Attributes:
         running: choices being computed.
-        waiting: choices of requests that wait for room.
-        prompt_tokens_total: prompt tokens prefilled, once per request whatever its ``n``.
+        waiting: choices that wait for room, or for their request's prompt to be computed.
+        blocks_free: those included that idle in the prefix cache.
+        prompt_tokens_total: prompt tokens prefilled, once per request whatever its ``n``; not those
+            found in the prefix cache.
         generated_tokens_total: tokens drawn for all choices.
         unmetered_tokens_total: both kinds, of requests that nobody answers for; they are in no
             tally and in neither of the two counts above, whose sum is that of all tallies.
         last_token_at: ``clock`` when a token was last drawn; None before the first.
         step_seconds_total: spent in steps, from scheduling to the last token drawn.
         step_sequences_total: sequences computed, summed over steps.
+        queried_tokens_total: prompt tokens looked up in the prefix cache, once per request.
+        cached_tokens_total: those found there.
+        drafted_tokens_total: guessed tokens that were computed.
+        accepted_tokens_total: those that were right.
+        put_back_total: times that a choice lost its seat to another and began again later.
+        recomputed_tokens_total: tokens computed again because of that.
     """
 
     running: int
@@ -54,6 +68,12 @@ class EngineStats:
     last_token_at: float | None
     step_seconds_total: float = 0.0
     step_sequences_total: int = 0
+    queried_tokens_total: int = 0
+    cached_tokens_total: int = 0
+    drafted_tokens_total: int = 0
+    accepted_tokens_total: int = 0
+    put_back_total: int = 0
+    recomputed_tokens_total: int = 0
 
 
 class Engine:
@@ -78,6 +98,9 @@ class Engine:
         max_batch_sequences: int,
         max_step_tokens: int,
         max_waiting: int,
+        prefix_cache: bool = True,
+        max_drafts: int = 0,
+        headroom_tokens: int = 64,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner = runner
@@ -91,11 +114,19 @@ class Engine:
                 max_batch_sequences=max_batch_sequences,
                 max_step_tokens=max_step_tokens,
                 max_waiting=max_waiting,
+                prefix_cache=prefix_cache,
+                max_drafts=max_drafts,
+                headroom_tokens=headroom_tokens,
             )
         )
         self._generations: dict[str, Generation] = {}
-        # Features of requests that wait stay here: the ranks' memory is for those that run.
+        self._unfinished = 0
+        # Features stay here as long as their request, which may have to begin again: the ranks'
+        # memory is for those that are being prefilled.
         self._features: dict[str, Sequence[np.ndarray]] = {}
+        # Requests whose pictures the ranks hold.
+        self._holding: dict[Generation, None] = {}
+        self._arrivals = 0
         self._never = vocabulary.control_ids - vocabulary.answer_ids
         self._failure: str | None = None
         # Choices whose tally has changed and was not asked for since, oldest change first.
@@ -118,12 +149,14 @@ class Engine:
         features: Sequence[np.ndarray] = (),
         *,
         metered: bool = True,
+        grammar: Grammar | None = None,
     ) -> None:
         """Take a request in; its deltas come out of the next steps.
 
         Args:
             features: per picture [patches, vision hidden], before the projector.
             metered: False for a request of nobody's (a sign of life), which is not tallied.
+            grammar: what ``request.grammar`` means, compiled.
 
         Raises:
             RequestError: it can never run (field named); ContextLengthError: it is too long.
@@ -134,14 +167,20 @@ class Engine:
         if request.request_id in self._generations:
             raise RequestError("request_id", f"{request.request_id!r} is being answered already")
         check_request(request, features, self._vocabulary)
-        generation = self._generation(request, metered)
+        generation = self._generation(request, metered, grammar)
         self._scheduler.add(generation)
         self._generations[request.request_id] = generation
+        self._unfinished += len(generation.choices)
         if features:
             self._features[request.request_id] = features
 
-    def step(self) -> list[Delta]:
-        """Compute one step; one delta for every choice that drew a token.
+    def step(self, meanwhile: Callable[[], None] = nothing) -> list[Delta]:
+        """Compute one step; one delta for every choice that drew tokens.
+
+        Args:
+            meanwhile: called once, while the device computes: the time to pass on what the last
+                step brought. Called all the same when there is nothing to compute; perhaps not
+                when the step fails.
 
         Raises:
             GroupError: the runner has failed.
@@ -149,15 +188,17 @@ class Engine:
         self._require_alive()
         started = self._clock()
         schedule = self._scheduler.schedule()
+        if not schedule.choices:
+            meanwhile()
+            return []
         for choice in schedule.choices:
             if choice.generation.started_at is None:
                 choice.generation.started_at = started
-        drawn = self._run(schedule)
+        drawn = self._run(schedule, meanwhile)
         deltas = self._postprocess(schedule, drawn)
-        if schedule.choices:
-            self._steps += 1
-            self._step_seconds += self._clock() - started
-            self._step_sequences += len(schedule.choices)
+        self._steps += 1
+        self._step_seconds += self._clock() - started
+        self._step_sequences += len(schedule.choices)
         return deltas
 
     def abort(self, request_id: str, last_attempt: float = inf) -> tuple[Delta, ...]:
@@ -174,14 +215,12 @@ class Engine:
         if generation is None or generation.request.attempt > last_attempt:
             return ()
         deltas = []
-        waits = generation in self._scheduler.waiting
         for choice in generation.unfinished:
             choice.finish_reason = FinishReason.ABORT
-            if not waits:
-                self._scheduler.finish(choice)
+            self._scheduler.finish(choice)
             deltas.append(_delta(choice))
-        if waits:
-            self._scheduler.withdraw(generation)
+        self._unfinished -= len(deltas)
+        self._drop_pictures(generation)
         self._forget(generation)
         return tuple(deltas)
 
@@ -196,10 +235,10 @@ class Engine:
         return tallies
 
     def stats(self) -> EngineStats:
-        scheduler = self._scheduler
+        scheduler, counters = self._scheduler, self._scheduler.counters
         return EngineStats(
-            running=sum(len(generation.unfinished) for generation in scheduler.running),
-            waiting=sum(len(generation.choices) for generation in scheduler.waiting),
+            running=len(scheduler.seated),
+            waiting=self._unfinished - len(scheduler.seated),
             blocks_total=scheduler.blocks.total,
             blocks_free=scheduler.blocks.free,
             prompt_tokens_total=self._prompt_tokens,
@@ -209,35 +248,53 @@ class Engine:
             last_token_at=self._last_token_at,
             step_seconds_total=self._step_seconds,
             step_sequences_total=self._step_sequences,
+            queried_tokens_total=counters.queried,
+            cached_tokens_total=counters.cached,
+            drafted_tokens_total=counters.drafted,
+            accepted_tokens_total=counters.accepted,
+            put_back_total=counters.put_back,
+            recomputed_tokens_total=counters.recomputed,
         )
 
     def check(self) -> None:
         """Raises BlockAccountingError when a block is leaked or doubly used."""
         self._scheduler.check()
 
-    def _run(self, schedule: Schedule) -> Sequence[TokenLogprob]:
-        if not schedule.choices:
-            return ()
+    def _run(
+        self, schedule: Schedule, meanwhile: Callable[[], None]
+    ) -> dict[int, tuple[TokenLogprob, ...]]:
+        """What each row drew."""
         with self._fatal_failures():
-            for generation in self._scheduler.running:
-                request_id = generation.request.request_id
-                for index, features in enumerate(self._features.pop(request_id, ())):
-                    self._runner.add_picture(PictureKey(request_id, index), features)
-            return self._runner.run(schedule.plan)
+            for choice in schedule.begun:
+                self._add_pictures(choice)
+            results = self._runner.run(schedule.plan, meanwhile)
+            drawn = {result.row: result.tokens for result in results}
+            expected = {choice.row for choice in schedule.choices if choice.draws}
+            if drawn.keys() != expected:
+                raise GroupError(f"rows {sorted(drawn)} drew, not {expected}")
+            return drawn
 
-    def _postprocess(self, schedule: Schedule, drawn: Sequence[TokenLogprob]) -> list[Delta]:
+    def _postprocess(
+        self, schedule: Schedule, drawn: Mapping[int, tuple[TokenLogprob, ...]]
+    ) -> list[Delta]:
         deltas = []
-        tokens = iter(drawn)
-        for choice, step in zip(schedule.choices, schedule.plan.sequences, strict=True):
-            self._scheduler.advance(choice, len(step.token_ids))
-            prefilled = len(step.token_ids) if choice.index == 0 and not choice.output else 0
-            self._count(choice, prefilled, int(step.sample is not None))
-            if step.sample is not None:
-                deltas.append(self._accept(choice, next(tokens)))
-        for generation in dict.fromkeys(choice.generation for choice in schedule.choices):
+        for choice in schedule.choices:
+            assert choice.row is not None
+            generation, tokens = choice.generation, drawn.get(choice.row, ())
+            before = generation.prompt_tokens - generation.cached_tokens
+            self._scheduler.advance(choice, len(tokens))
+            prefilled = generation.prompt_tokens - generation.cached_tokens - before
+            counted, stop = self._accept(choice, tokens)
+            self._count(choice, prefilled, len(counted))
+            self._scheduler.settle(choice)
+            if counted:
+                deltas.append(_delta(choice, counted, stop))
+            if choice.finish_reason is not None:
+                self._unfinished -= 1
+                if not generation.unfinished:
+                    self._forget(generation)
+        for generation in list(self._holding):
             self._drop_pictures(generation)
-            if not generation.unfinished:
-                del self._generations[generation.request.request_id]
         return deltas
 
     def _count(self, choice: Choice, prefilled: int, drawn: int) -> None:
@@ -248,18 +305,28 @@ class Engine:
             self._generated_tokens += drawn
             self._untold[choice] = None
 
-    def _accept(self, choice: Choice, drawn: TokenLogprob) -> Delta:
-        """Add a token to a choice and see whether it ends there."""
-        choice.append(drawn.token_id)
+    def _accept(
+        self, choice: Choice, drawn: Sequence[TokenLogprob]
+    ) -> tuple[tuple[TokenLogprob, ...], str | int | None]:
+        """Add tokens to a choice, one at a time, until it ends.
+
+        Returns:
+            those that count, and what stopped it, as ``Delta.stop``.
+        """
+        if not drawn:
+            return (), None
         generation = choice.generation
         self._last_token_at = generation.last_token_at = self._clock()
         if generation.first_token_at is None:
             generation.first_token_at = self._last_token_at
-        choice.finish_reason, stop = self._ending(choice, drawn.token_id)
-        if choice.finish_reason is not None:
-            self._scheduler.finish(choice)
-        wanted = generation.request.sampling.logprobs is not None
-        return _delta(choice, (drawn.token_id,), (drawn,) if wanted else (), stop)
+        for count, token in enumerate(drawn, start=1):
+            choice.output.append(token.token_id)
+            if choice.matcher is not None:
+                choice.matcher.accept(token.token_id)
+            choice.finish_reason, stop = self._ending(choice, token.token_id)
+            if choice.finish_reason is not None:
+                return tuple(drawn[:count]), stop
+        return tuple(drawn), None
 
     def _ending(
         self, choice: Choice, token_id: int
@@ -277,12 +344,15 @@ class Engine:
             return FinishReason.LENGTH, None
         return None, None
 
-    def _generation(self, request: GenerationRequest, metered: bool) -> Generation:
-        sampling, eos = request.sampling, self._vocabulary.eos_id
+    def _generation(
+        self, request: GenerationRequest, metered: bool, grammar: Grammar | None
+    ) -> Generation:
+        sampling, eos, limits = request.sampling, self._vocabulary.eos_id, self._scheduler.limits
         banned = self._never | {eos} if sampling.ignore_eos else self._never
+        self._arrivals += 1
         return Generation(
             request,
-            block_size=self._scheduler.limits.block_size,
+            block_size=limits.block_size,
             image_positions=image_positions(request, self._vocabulary),
             banned=tuple(sorted(banned)),
             banned_early=tuple(sorted({*banned, eos, *sampling.stop_token_ids})),
@@ -290,19 +360,31 @@ class Engine:
                 TextStream(self._vocabulary, sampling.stop) if sampling.stop else None
                 for _ in range(sampling.n)
             ],
+            grammar=grammar,
+            root=None if limits.prefix_cache else private_root(self._arrivals),
+            drafts=limits.max_drafts > 0,
             metered=metered,
             arrived_at=self._clock(),
         )
 
     def _forget(self, generation: Generation) -> None:
         del self._generations[generation.request.request_id]
-        if self._features.pop(generation.request.request_id, None) is None:
-            self._drop_pictures(generation)
+        self._features.pop(generation.request.request_id, None)
+
+    def _add_pictures(self, choice: Choice) -> None:
+        generation = choice.generation
+        for index in generation.pictures_missing(choice):
+            features = self._features[generation.request.request_id][index]
+            self._runner.add_picture(generation.spans[index].key, features)
+            generation.held.add(index)
+            self._holding[generation] = None
 
     def _drop_pictures(self, generation: Generation) -> None:
         with self._fatal_failures():
             for key in generation.let_go_pictures():
                 self._runner.drop_picture(key)
+        if not generation.held:
+            self._holding.pop(generation, None)
 
     @contextmanager
     def _fatal_failures(self) -> Iterator[None]:
@@ -319,22 +401,21 @@ class Engine:
 
 
 def _delta(
-    choice: Choice,
-    token_ids: tuple[int, ...] = (),
-    logprobs: tuple[TokenLogprob, ...] = (),
-    stop: str | int | None = None,
+    choice: Choice, drawn: tuple[TokenLogprob, ...] = (), stop: str | int | None = None
 ) -> Delta:
     generation, request = choice.generation, choice.generation.request
     return Delta(
         request_id=request.request_id,
         choice=choice.index,
-        token_ids=token_ids,
+        token_ids=tuple(token.token_id for token in drawn),
         prompt_tokens=generation.prompt_tokens,
         completion_tokens=len(choice.output),
         finish_reason=choice.finish_reason,
-        logprobs=logprobs,
+        logprobs=drawn if request.sampling.logprobs is not None else (),
         stop=stop,
         image_tokens=generation.image_tokens,
+        cached_tokens=generation.cached_tokens,
+        cached_image_tokens=generation.cached_image_tokens,
         attempt=request.attempt,
         timing=None if choice.finish_reason is None else generation.timing,
     )

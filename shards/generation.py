@@ -1,11 +1,8 @@
-"""A request being answered, and its choices. Standard library only.
+"""A request being answered: what its choices share. Standard library only.
 
-A choice's tokens are its prompt followed by its output; ``computed`` of them are in the KV cache.
-Prefill and decode are the same thing: compute what is missing, and draw a token when nothing is.
-
-Choice 0 prefills the prompt. The others start from its full blocks and compute only the rest of
-the prompt again (at least its last token, whose logits they draw from), so no block is ever
-written by two choices:
+Choice 0 prefills the prompt. The others are seated when it has, find its full blocks by their
+names and compute only the rest of the prompt again (at least its last token, whose logits they
+draw from), so no block is ever written by two choices:
 
     prompt of 10, block size 4      0 1 2 3 | 4 5 6 7 | 8 9
     shared by all choices           `---- blocks ----'
@@ -14,106 +11,19 @@ written by two choices:
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from shards.request import FinishReason, GenerationRequest, Timing
-from shards.step import PictureKey, PictureRows, SampleSpec, SequenceStep
-from shards.tally import Tally
+from shards.choice import Choice
+from shards.drafts import Proposer
+from shards.fairness import Account
+from shards.prefix_cache import Chain, PlacedPicture, shared_root
+from shards.request import GenerationRequest, Timing
+from shards.step import PictureKey, PictureSpan
 
 if TYPE_CHECKING:
+    from shards.constraint import Grammar
     from shards.detokenizer import TextStream
-
-
-class Choice:
-    """One of the ``n`` answers in the making.
-
-    Attributes:
-        output: tokens drawn so far.
-        computed: positions [0, computed) are in the KV cache.
-        block_table: blocks that hold them.
-        text: finds stop strings; None when the request has none.
-    """
-
-    def __init__(
-        self, generation: Generation, index: int, computed: int, text: TextStream | None
-    ) -> None:
-        self.generation = generation
-        self.index = index
-        self.output: list[int] = []
-        self.computed = computed
-        self.block_table: list[int] = []
-        self.text = text
-        self.finish_reason: FinishReason | None = None
-        self._output_counts: Counter[int] = Counter()
-
-    @property
-    def missing(self) -> int:
-        """Tokens to compute before the next one can be drawn; 1 while decoding."""
-        return len(self.generation.request.prompt) + len(self.output) - self.computed
-
-    @property
-    def tally(self) -> Tally:
-        """What was computed for it so far; the prompt counts with choice 0."""
-        generation = self.generation
-        prompt = generation.prompt_tokens if self.index == 0 else 0
-        image = generation.image_tokens if self.index == 0 else 0
-        return Tally(
-            generation.request.request_id,
-            generation.request.attempt,
-            self.index,
-            text=prompt - image,
-            image=image,
-            output=len(self.output),
-        )
-
-    def append(self, token_id: int) -> None:
-        self.output.append(token_id)
-        self._output_counts[token_id] += 1
-
-    def step(self, count: int) -> SequenceStep:
-        """Compute the next ``count`` tokens; a token is drawn when none is missing then."""
-        start, stop = self.computed, self.computed + count
-        return SequenceStep(
-            token_ids=self._tokens(start, stop),
-            start=start,
-            block_table=tuple(self.block_table),
-            pictures=self.generation.picture_rows(start, stop),
-            sample=self._sample_spec() if count == self.missing else None,
-        )
-
-    def _tokens(self, start: int, stop: int) -> tuple[int, ...]:
-        prompt = self.generation.request.prompt
-        output = self.output[max(start - len(prompt), 0) : max(stop - len(prompt), 0)]
-        return (*prompt[start:stop], *output)
-
-    def _sample_spec(self) -> SampleSpec:
-        generation, sampling = self.generation, self.generation.request.sampling
-        index = len(self.output)
-        penalised = (
-            sampling.repetition_penalty != 1
-            or sampling.presence_penalty != 0
-            or sampling.frequency_penalty != 0
-        )
-        return SampleSpec(
-            seed=sampling.seed,
-            choice=self.index,
-            index=index,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            presence_penalty=sampling.presence_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            output_counts=tuple(self._output_counts.items()) if penalised else (),
-            prompt_ids=generation.penalised_prompt_ids,
-            logit_bias=sampling.logit_bias,
-            banned=generation.banned_early if index < sampling.min_tokens else generation.banned,
-            logprobs=sampling.logprobs,
-        )
 
 
 class Generation:
@@ -121,15 +31,22 @@ class Generation:
 
     Args:
         image_positions: where the prompt holds [IMG], ascending; one per row of the pictures'
-            features, in order.
+            features, in order. May be left out of a request that is only measured.
         banned: ids that may never be drawn.
         banned_early: ids that may not be drawn before ``min_tokens``.
         texts: for each choice, the finder of its stop strings, or None.
+        grammar: what every choice must conform to, or None.
+        root: before the first block in the prefix cache; None: the tenant's salt.
+        drafts: whether tokens are guessed ahead.
         metered: whether somebody is to answer for what it costs.
         arrived_at: seconds on the engine's clock.
 
     Attributes:
+        serial, account: set by the scheduler, when it arrives.
         started_at, first_token_at, last_token_at: on the same clock, set by the engine.
+        cached_tokens: prompt tokens found in the prefix cache when it was first computed.
+        forked: whether the prompt is computed, so that the other choices may follow.
+        held: pictures whose features the ranks hold; the engine's to keep.
     """
 
     def __init__(
@@ -141,9 +58,14 @@ class Generation:
         banned: tuple[int, ...] = (),
         banned_early: tuple[int, ...] = (),
         texts: Sequence[TextStream | None] | None = None,
+        grammar: Grammar | None = None,
+        root: bytes | None = None,
+        drafts: bool = False,
         metered: bool = True,
         arrived_at: float = 0.0,
     ) -> None:
+        self.serial = 0
+        self.account = Account(request.tenant.weight)
         self.arrived_at = arrived_at
         self.started_at: float | None = None
         self.first_token_at: float | None = None
@@ -152,50 +74,52 @@ class Generation:
         self.metered = metered
         self.banned = banned
         self.banned_early = banned_early
-        sampling = request.sampling
+        sampling, prompt = request.sampling, request.prompt
         self.penalised_prompt_ids = (
-            tuple(sorted(set(request.prompt))) if sampling.repetition_penalty != 1 else ()
+            tuple(sorted(set(prompt))) if sampling.repetition_penalty != 1 else ()
         )
         # The last token drawn is never computed, so it needs no room.
-        positions = len(request.prompt) + sampling.max_tokens - 1
-        self.blocks_per_choice = -(-positions // block_size)
-        self.shared_blocks = (len(request.prompt) - 1) // block_size
+        self.blocks_per_choice = -(-(len(prompt) + sampling.max_tokens - 1) // block_size)
+        self.shared_blocks = max(len(prompt) - 1, 0) // block_size
+        self._shared_tokens = self.shared_blocks * block_size
+        self._image_positions = image_positions
+        self.pictures = self._placed()
+        self.spans = tuple(
+            PictureSpan(PictureKey(request.request_id, index), picture.grid.patches)
+            for index, picture in enumerate(request.pictures)
+        )
+        root = shared_root(request.tenant.cache_salt) if root is None else root
+        chain = Chain(root, block_size, self.pictures)
         self.choices = [
-            Choice(
-                self,
-                index,
-                computed=self.shared_blocks * block_size if index else 0,
-                text=texts[index] if texts else None,
-            )
+            Choice(self, index, texts[index] if texts else None, chain)
             for index in range(sampling.n)
         ]
+        for choice in self.choices:
+            choice.matcher = grammar.matcher() if grammar is not None else None
+            choice.proposer = Proposer() if drafts else None
+        self.cached_tokens = 0
+        self.cached_image_tokens = 0
         self.forked = False
-        self._image_positions = image_positions
-        self._held_pictures = list(range(len(request.pictures)))
+        self.held: set[int] = set()
 
     @property
     def unfinished(self) -> list[Choice]:
         return [choice for choice in self.choices if choice.finish_reason is None]
 
     @property
-    def ready(self) -> list[Choice]:
-        """Choices that can be computed now: the first alone until the prompt is prefilled."""
-        return self.unfinished if self.forked else self.choices[:1]
+    def begun(self) -> bool:
+        """Whether it had a seat before."""
+        return self.choices[0].row is not None or self.choices[0].reached > 0
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of the prompt computed so far; choice 0 computes them for all."""
-        return min(self.choices[0].computed, len(self.request.prompt))
+        """Tokens of the prompt computed or found so far; choice 0 computes them for all."""
+        return min(self.choices[0].reached, len(self.request.prompt))
 
     @property
     def image_tokens(self) -> int:
         """Of ``prompt_tokens``, those of pictures: patches, row breaks and ends."""
-        computed, tokens, offset = self.prompt_tokens, 0, 0
-        for picture in self.request.pictures:
-            start = self._image_positions[offset]
-            tokens += min(max(computed - start, 0), picture.grid.tokens)
-            offset += picture.grid.patches
-        return tokens
+        return self._image_tokens(self.prompt_tokens)
 
     @property
     def timing(self) -> Timing:
@@ -203,33 +127,66 @@ class Generation:
 
     @property
     def blocks_owed(self) -> int:
-        """Most blocks that the unfinished choices may still have to take from the cache."""
-        return sum(
-            self.blocks_per_choice
-            - max(len(choice.block_table), self.shared_blocks if choice.index else 0)
-            for choice in self.unfinished
-        )
+        """Most blocks that all choices together take, each at the end of its longest answer."""
+        each = self.blocks_per_choice
+        return each + (len(self.choices) - 1) * (each - self.shared_blocks)
 
-    def picture_rows(self, start: int, stop: int) -> tuple[PictureRows, ...]:
-        """Feature rows that belong at the [IMG] ids among positions [start, stop)."""
-        first = bisect_left(self._image_positions, start)
-        last = bisect_left(self._image_positions, stop)
-        rows, offset = [], 0
-        for index, picture in enumerate(self.request.pictures):
-            low = max(first - offset, 0)
-            high = min(last - offset, picture.grid.patches)
-            if low < high:
-                rows.append(PictureRows(PictureKey(self.request.request_id, index), low, high))
-            offset += picture.grid.patches
-        return tuple(rows)
+    def note_cached(self, tokens: int) -> None:
+        """So many tokens of the prompt were found when it was first computed."""
+        self.cached_tokens = tokens
+        self.cached_image_tokens = self._image_tokens(tokens)
+
+    def fork(self) -> list[Choice]:
+        """The choices that may follow now that the prompt is computed."""
+        self.forked = True
+        for choice in self.choices[1:]:
+            choice.chain = self.choices[0].chain.fork(self.shared_blocks)
+        return self.choices[1:]
+
+    def pictures_missing(self, choice: Choice) -> list[int]:
+        """Pictures that a choice is going to read and the ranks do not hold."""
+        return [
+            index
+            for index, end in enumerate(self._last_patches())
+            if end >= choice.computed and index not in self.held
+        ]
 
     def let_go_pictures(self) -> tuple[PictureKey, ...]:
-        """Pictures that no choice will read again, each told once."""
-        needed_from = min((choice.computed for choice in self.unfinished), default=None)
-        ends, offset = [], 0
+        """Pictures that the ranks hold and no choice is going to read; told once.
+
+        A choice that was put back does not count: it brings them again if it must.
+        """
+        starts = [
+            choice.computed if choice.row is not None else self._shared_tokens
+            for choice in self.unfinished
+            if choice.row is not None or choice.reached == 0
+        ]
+        needed_from = min(starts, default=None)
+        ends = self._last_patches()
+        done = sorted(
+            index for index in self.held if needed_from is None or ends[index] < needed_from
+        )
+        self.held.difference_update(done)
+        return tuple(self.spans[index].key for index in done)
+
+    def _image_tokens(self, tokens: int) -> int:
+        """How many of the first ``tokens`` are pictures'."""
+        return sum(
+            min(max(tokens - picture.start, 0), picture.stop - picture.start)
+            for picture in self.pictures
+        )
+
+    def _placed(self) -> tuple[PlacedPicture, ...]:
+        placed, offset = [], 0
+        if not self._image_positions:
+            return ()
         for picture in self.request.pictures:
+            start = self._image_positions[offset]
+            content = picture.content.encode()
+            placed.append(PlacedPicture(start, start + picture.grid.tokens, content))
             offset += picture.grid.patches
-            ends.append(self._image_positions[offset - 1])
-        done = [i for i in self._held_pictures if needed_from is None or ends[i] < needed_from]
-        self._held_pictures = [i for i in self._held_pictures if i not in done]
-        return tuple(PictureKey(self.request.request_id, index) for index in done)
+        return tuple(placed)
+
+    def _last_patches(self) -> list[int]:
+        """Position of each picture's last [IMG]: its end is the token after."""
+        return [picture.stop - 2 for picture in self.pictures]

@@ -21,10 +21,11 @@ from shards.detokenizer import TextStream, Vocabulary
 from shards.engine import Engine
 from shards.errors import ModelConfigError, PlanError, RequestError
 from shards.generation import Generation
+from shards.limits import Limits
 from shards.pixels import content_hash, patches, upright_rgb
 from shards.plan import check_cut, kv_bytes_per_token, rank_parameters
 from shards.request import Delta, GenerationRequest, Picture, Sampling
-from shards.scheduler import Limits, Scheduler
+from shards.scheduler import Scheduler
 from shards.step import Runner
 from shards.tokenizer import Tokenizer
 

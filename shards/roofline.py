@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING
 
+from shards.batch import Batch
 from shards.request import TokenLogprob
-from shards.step import PictureKey, SampleSpec, StepPlan
+from shards.simulated import allows
+from shards.step import Drawn, PictureKey, SampleSpec, StepPlan, nothing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,19 +45,22 @@ class Roofline:
     work: Work
     hardware: Hardware
 
-    def step_s(self, plan: StepPlan) -> float:
+    def step_s(self, tokens: int, positions: int) -> float:
         """Weights are read while the arithmetic goes on; the cache of each sequence comes on top.
 
         Communication, kernel launches and attention's arithmetic are left out: it is a bound.
+
+        Args:
+            tokens: computed, of all sequences.
+            positions: read from the cache, of all sequences, these tokens' own included.
         """
         work, hardware = self.work, self.hardware
-        cached = sum(step.start + len(step.token_ids) for step in plan.sequences)
         return (
             max(
                 work.weight_bytes / hardware.bytes_per_s,
-                plan.tokens * work.flops_per_token / hardware.flops_per_s,
+                tokens * work.flops_per_token / hardware.flops_per_s,
             )
-            + cached * work.kv_bytes_per_token / hardware.bytes_per_s
+            + positions * work.kv_bytes_per_token / hardware.bytes_per_s
         )
 
 
@@ -86,7 +91,8 @@ class RooflineRunner:
     """Answers every sequence at once, or when ``roofline`` says that hardware could have.
 
     Tokens depend on seed, choice and index alone, so an answer goes on elsewhere as it would have
-    here. None of them ends an answer, and neither bias nor bans nor stop tokens sway them.
+    here. None of them ends an answer, and neither bias nor bans nor stop tokens sway them; under a
+    grammar they are the first that it allows.
 
     Args:
         token_ids: what answers are made of.
@@ -109,6 +115,8 @@ class RooflineRunner:
         self._clock = clock
         self._sleep = sleep
         self._overslept = 0.0
+        # Pictures make no difference here, so no id stands for one.
+        self._batch = Batch(image_token_id=-1)
 
     def add_picture(self, key: PictureKey, features: np.ndarray) -> None:
         """Nothing is kept of it."""
@@ -116,12 +124,16 @@ class RooflineRunner:
     def drop_picture(self, key: PictureKey) -> None:
         """There is none."""
 
-    def run(self, plan: StepPlan) -> list[TokenLogprob]:
+    def run(self, plan: StepPlan, meanwhile: Callable[[], None] = nothing) -> list[Drawn]:
         started = self._clock()
-        drawn = [self._draw(step.sample) for step in plan.sequences if step.sample is not None]
+        works = self._batch.apply(plan)
+        drawn = [self._draw(sample) for work in works for sample in work.samples]
+        meanwhile()
         if self._roofline is not None:
-            self._sleep_until(started + self._roofline.step_s(plan))
-        return drawn
+            tokens = sum(work.count for work in works)
+            positions = sum(work.start + work.count for work in works)
+            self._sleep_until(started + self._roofline.step_s(tokens, positions))
+        return self._batch.accept(works, drawn)
 
     def close(self) -> None:
         """There is nobody to release."""
@@ -131,6 +143,8 @@ class RooflineRunner:
         mixed = (sample.seed + 0x9E3779B97F4A7C15 * (sample.index + 1)) ^ (sample.choice << 40)
         mixed = mixed * 0xD1B54A32D192ED03 & 0xFFFFFFFFFFFFFFFF
         token_id = self._token_ids[(mixed >> 32) % len(self._token_ids)]
+        if not allows(sample.mask, token_id):
+            token_id = _first_allowed(sample.mask)
         if sample.logprobs is None:
             return TokenLogprob(token_id, nan)
         # It was certain.
@@ -144,3 +158,8 @@ class RooflineRunner:
         if rest > 0:
             self._sleep(rest)
             self._overslept = max(self._clock() - due, 0.0)
+
+
+def _first_allowed(mask: bytes) -> int:
+    byte = next(index for index, value in enumerate(mask) if value)
+    return 8 * byte + (mask[byte] & -mask[byte]).bit_length() - 1

@@ -1,64 +1,99 @@
 """Which tokens of which choices the next step computes. Standard library only.
 
-Continuous batching: every step takes one token of each choice that is decoding, then fills what
-is left of ``max_step_tokens`` with chunks of prompts, oldest request first. A request starts when
-the KV cache has room for the longest answers it may give, so nothing that runs is ever put back.
+Continuous batching: every step takes one token of each choice that decodes, then fills what is left
+of ``max_step_tokens`` with chunks of prompts, and what is left of that with drafts. Whose prompt
+and whose seat it is, fairness.py and waiting_room.py say.
+
+Admission is optimistic: a choice is seated when all its known tokens fit, and every choice that is
+seated can go on for ``headroom_tokens`` more, not when the longest answers would. Few answers are
+as long as they may be, so more run at once; those that need no more than the headroom are as safe
+as under the strict rule. When the cache runs out all the same, the choice that is to be served last
+is put back: it keeps its output, waits at the front of its lane, and later computes again what
+the prefix cache has lost of it.
+
+Nothing is dropped and nothing goes round in circles:
+
+- A request that could not run alone is refused at once.
+- The choice that has had its seat longest is never put back. It fits alone, so room is made for
+  each of its tokens, and it ends. Then another has had its seat longest.
+- For another team's sake a choice is put back at most once between two tokens that it draws.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from shards.blocks import BlockAllocator
+from shards.choice import Choice
 from shards.errors import ContextLengthError, QueueFullError, RequestError
-from shards.generation import Choice, Generation
-from shards.step import StepPlan
+from shards.fairness import Account, Shares
+from shards.generation import Generation
+from shards.limits import Limits
+from shards.planning import Schedule, plan_step
+from shards.prefix_cache import PrefixCache
+from shards.waiting_room import WaitingRoom
+
+# Who still waits after so many full batches were seated rises by one level of priority.
+_PATIENCE_BATCHES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the cache and a step hold.
+@dataclass(slots=True)
+class Counters:
+    """What happened so far, in tokens but for ``put_back`` (choices).
 
     Attributes:
-        max_context_tokens: most tokens of prompt and answer together.
-        max_batch_sequences: most choices that run at once.
-        max_step_tokens: most tokens that one step computes, at least ``max_batch_sequences``.
-        max_waiting: most requests that wait for room.
+        queried: prompt tokens looked up in the prefix cache, once per request.
+        cached: those found.
+        drafted, accepted: guessed tokens that were computed, and those that were right.
+        put_back: times that a choice lost its seat.
+        recomputed: tokens computed again because of that.
     """
 
-    num_blocks: int
-    block_size: int
-    max_context_tokens: int
-    max_batch_sequences: int
-    max_step_tokens: int
-    max_waiting: int
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.max_step_tokens < self.max_batch_sequences:
-            raise ValueError(
-                f"max_step_tokens {self.max_step_tokens} is below max_batch_sequences "
-                f"{self.max_batch_sequences}: a full batch could not decode"
-            )
+    queried: int = 0
+    cached: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    put_back: int = 0
+    recomputed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """A step's plan and, for each of its sequences, the choice it belongs to."""
+@dataclass(slots=True)
+class _Holding:
+    """What a team's seated choices hold."""
 
-    plan: StepPlan
-    choices: tuple[Choice, ...]
+    seats: int = 0
+    blocks: int = 0
+
+    def take(self, blocks: int) -> None:
+        self.seats += 1
+        self.blocks += blocks
+
+    def give(self, blocks: int) -> None:
+        self.seats -= 1
+        self.blocks -= blocks
 
 
 class Scheduler:
+    """Attributes: ``seated``: choices that run, the one longest seated first."""
+
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.blocks = BlockAllocator(limits.num_blocks)
-        self.waiting: deque[Generation] = deque()
-        self.running: list[Generation] = []
+        self.counters = Counters()
+        self.seated: dict[Choice, None] = {}
+        self._cache = PrefixCache(self.blocks, limits.block_size)
+        self._shares = Shares()
+        self._room = WaitingRoom(_PATIENCE_BATCHES * limits.max_batch_sequences)
+        # The lowest go out first.
+        self._rows = list(range(limits.max_batch_sequences - 1, -1, -1))
+        self._ended: list[int] = []
+        self._arrivals = 0
+        self._seatings = 0
+
+    @property
+    def waiting(self) -> list[Generation]:
+        """Requests of which nothing was computed yet, for want of room."""
+        return [choice.generation for choice in self._room if not choice.generation.begun]
 
     def add(self, generation: Generation) -> None:
         """Seat a request if there is room, else let it wait.
@@ -69,72 +104,232 @@ class Scheduler:
             QueueFullError: ``max_waiting`` requests wait already.
         """
         self._refuse_impossible(generation)
-        self.waiting.append(generation)
+        self._arrivals += 1
+        generation.serial = self._arrivals
+        generation.account = self._shares.account(generation.request.tenant)
+        first = generation.choices[0]
+        self._enqueue(first)
         self._seat()
-        if len(self.waiting) > self.limits.max_waiting:
-            self.waiting.pop()
+        if first.waits and len(self.waiting) > self.limits.max_waiting:
+            self.finish(first)
             raise QueueFullError(f"{self.limits.max_waiting} requests wait already")
 
     def schedule(self) -> Schedule:
         """The next step; empty when nothing runs."""
-        self._seat()
-        steps, choices = [], []
-        budget = self.limits.max_step_tokens
-        ready = [choice for generation in self.running for choice in generation.ready]
-        # Stable: decoding choices first, then prompts in the order of their arrival.
-        for choice in sorted(ready, key=lambda choice: choice.missing > 1):
-            count = min(choice.missing, budget)
-            if count == 0:
-                break
-            self._grow(choice, choice.computed + count)
-            steps.append(choice.step(count))
-            choices.append(choice)
-            budget -= count
-        return Schedule(StepPlan(tuple(steps)), tuple(choices))
+        self._make_room()
+        self._seat(by_force=True)
+        # Told with the next step that computes something.
+        ended = self._ended if self.seated else []
+        self._ended = [] if self.seated else self._ended
+        return plan_step(self.seated, ended, self.limits, self.blocks)
 
-    def advance(self, choice: Choice, count: int) -> None:
-        """Note that ``count`` more tokens are in the cache; the other choices may follow now."""
-        choice.computed += count
-        generation = choice.generation
-        if not generation.forked and choice.missing == 0:
-            generation.forked = True
-            shared = choice.block_table[: generation.shared_blocks]
-            for other in generation.choices[1:]:
-                self.blocks.share(shared)
-                other.block_table = list(shared)
+    def advance(self, choice: Choice, drawn: int) -> None:
+        """Note that what was planned for a choice is computed, and how many tokens it drew.
+
+        The drawn tokens are not among its output yet.
+        """
+        generation, limits = choice.generation, self.limits
+        if choice.index == 0 and choice.reached == 0:
+            generation.note_cached(choice.found)
+            self.counters.queried += len(generation.request.prompt)
+            self.counters.cached += choice.found
+        reached = max(choice.reached, choice.found)
+        before = choice.computed
+        accepted = max(drawn - 1, 0)
+        choice.computed += choice.planned - len(choice.drafts) + accepted
+        choice.reached = max(reached, choice.computed)
+        if reached > choice.found:
+            self.counters.recomputed += max(min(choice.computed, reached) - before, 0)
+        if choice.drafts:
+            self.counters.drafted += len(choice.drafts)
+            self.counters.accepted += accepted
+            assert choice.proposer is not None
+            choice.proposer.judge(len(choice.drafts), accepted)
+        prompt = len(generation.request.prompt)
+        new = max(min(choice.reached, prompt) - min(reached, prompt), 0)
+        choice.owed -= new
+        self._shares.serve(generation.account, prompt=new)
+        if drawn:
+            choice.put_back = False
+        if choice.index == 0 and not generation.forked and choice.computed >= prompt:
+            for other in generation.fork():
+                self._enqueue(other)
+        assert choice.computed <= len(choice.block_table) * limits.block_size
+
+    def settle(self, choice: Choice) -> None:
+        """After the drawn tokens that count were added: name its blocks; free them if it ended."""
+        self._shares.serve(choice.generation.account, output=len(choice.output) - choice.served)
+        choice.served = len(choice.output)
+        choice.named = self._cache.keep(
+            choice.chain,
+            choice,
+            choice.block_table,
+            choice.named,
+            min(choice.computed, choice.known),
+        )
+        choice.learn()
+        if choice.finish_reason is not None:
+            self.finish(choice)
 
     def finish(self, choice: Choice) -> None:
-        """Free a choice's blocks at once; its request leaves with the last of them."""
-        self.blocks.release(choice.block_table)
-        choice.block_table = []
-        if not choice.generation.unfinished:
-            self.running.remove(choice.generation)
-
-    def withdraw(self, generation: Generation) -> None:
-        """Forget a request that waits."""
-        self.waiting.remove(generation)
+        """Free what a choice holds, at once, wherever it is."""
+        if choice.row is not None:
+            self._rise(choice)
+        elif choice.waits:
+            self._room.take(choice)
+            choice.waits = False
+            self._shares.wait_no_more(choice.generation.account)
 
     def check(self) -> None:
         """Raises BlockAccountingError when a block is leaked or doubly used."""
-        self.blocks.check(
-            choice.block_table for generation in self.running for choice in generation.choices
+        self.blocks.check(choice.block_table for choice in self.seated)
+
+    # -- room for those who run -------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """A block for each choice whose next token needs one, the longest seated first."""
+        for choice in list(self.seated):
+            if choice.row is None or choice.missing != 1:
+                continue
+            lacking = self.limits.blocks(choice.computed + 1) - len(choice.block_table)
+            while choice.row is not None and lacking > self.blocks.free:
+                self._put_back(self._last_served())
+            if choice.row is not None and lacking > 0:
+                blocks = self.blocks.allocate(lacking)
+                choice.block_table += blocks
+                choice.fresh += blocks
+
+    def _last_served(self) -> Choice:
+        """Whom the order of service puts last; never the one longest seated."""
+        return self._by_turn()[-1]
+
+    def _by_turn(self) -> list[Choice]:
+        """Who may lose a seat, those to be served first first; of one team the longest seated."""
+        _, *others = self.seated
+        return sorted(
+            others, key=lambda choice: (-choice.level, choice.generation.account.committed)
         )
 
-    def _seat(self) -> None:
-        while self.waiting and self._fits(self.waiting[0]):
-            self.running.append(self.waiting.popleft())
+    def _put_back(self, choice: Choice) -> None:
+        self.counters.put_back += 1
+        self._rise(choice)
+        self._enqueue(choice)
 
-    def _fits(self, generation: Generation) -> bool:
-        seats = sum(len(running.unfinished) for running in self.running)
-        owed = sum(running.blocks_owed for running in self.running)
-        return (
-            seats + len(generation.choices) <= self.limits.max_batch_sequences
-            and owed + generation.blocks_owed <= self.blocks.free
-        )
+    # -- seats ------------------------------------------------------------------------------------
 
-    def _grow(self, choice: Choice, positions: int) -> None:
-        blocks = -(-positions // self.limits.block_size)
-        choice.block_table += self.blocks.allocate(blocks - len(choice.block_table))
+    def _enqueue(self, choice: Choice) -> None:
+        if choice.waits_since is None:
+            choice.waits_since = self._seatings
+        choice.waits = True
+        self._shares.wait(choice.generation.account)
+        self._room.put(choice)
+
+    def _seat(self, by_force: bool = False) -> None:
+        """Seat who waits, in turn, while there is room; nobody overtakes one who needs much."""
+        while (choice := self._room.next(self._seatings)) is not None:
+            found = self._room_for(choice)
+            if found is None and by_force and self._reclaim(choice):
+                found = self._room_for(choice)
+            if found is None:
+                return
+            self._sit(choice, found)
+
+    def _room_for(self, choice: Choice) -> list[int] | None:
+        """Blocks that hold its beginning already, if it can have a seat and all the others."""
+        if not self._rows:
+            return None
+        found = self._found(choice)
+        return found if self._needed(choice, found) <= self.blocks.free else None
+
+    def _found(self, choice: Choice) -> list[int]:
+        return self._cache.match(choice.chain, choice, choice.known)
+
+    def _needed(self, choice: Choice, found: list[int]) -> int:
+        """Blocks to take for a seat beside the others; alone, a choice may go on to the end."""
+        needed = self.limits.blocks(choice.known) - len(found) + self.blocks.idle(found)
+        if self.seated:
+            needed += sum(map(self._headroom, self.seated)) + self._headroom(choice)
+        return needed
+
+    def _headroom(self, choice: Choice) -> int:
+        """Blocks it lacks to go on for ``headroom_tokens``; the last token drawn needs no room."""
+        ahead = min(choice.left - 1, self.limits.headroom_tokens)
+        held = max(len(choice.block_table), self.limits.blocks(choice.known))
+        return max(self.limits.blocks(choice.known + ahead) - held, 0)
+
+    def _sit(self, choice: Choice, found: list[int]) -> None:
+        self.blocks.share(found)
+        fresh = self.blocks.allocate(self.limits.blocks(choice.known) - len(found))
+        choice.block_table = [*found, *fresh]
+        choice.fresh = []
+        choice.computed = choice.found = len(found) * self.limits.block_size
+        choice.named = len(found)
+        choice.row = self._rows.pop()
+        choice.told = False
+        self._room.take(choice)
+        choice.waits = False
+        self._seatings += 1
+        self.seated[choice] = None
+        prompt = len(choice.generation.request.prompt)
+        choice.owed = max(prompt - max(choice.found, choice.reached), 0)
+        self._shares.sit(choice.generation.account, choice.owed)
+
+    def _rise(self, choice: Choice) -> None:
+        assert choice.row is not None
+        self.blocks.release(choice.block_table)
+        choice.block_table, choice.fresh, choice.computed = [], [], 0
+        self._rows.append(choice.row)
+        if choice.told:
+            self._ended.append(choice.row)
+        choice.row = None
+        del self.seated[choice]
+        self._shares.rise(choice.generation.account, choice.owed)
+        choice.owed = 0
+
+    def _reclaim(self, choice: Choice) -> bool:
+        """Put back choices of teams that hold more than their part, for one that keeps within its.
+
+        Only if that makes room, as far as can be said before.
+        """
+        if not self.seated:
+            return False
+        holdings = self._holdings()
+        mine = choice.generation.account
+        holding = holdings.setdefault(mine, _Holding())
+        holding.take(self.limits.blocks(choice.known) + self._headroom(choice))
+        if self._exceeds(mine, holding):
+            return False
+        lacking = self._needed(choice, self._found(choice)) - self.blocks.free
+        victims: list[Choice] = []
+        for other in reversed(self._by_turn()):
+            team = other.generation.account
+            if team is mine or other.put_back or other.level > choice.level:
+                continue
+            if self._exceeds(team, holdings[team]):
+                holdings[team].give(len(other.block_table))
+                victims.append(other)
+                lacking -= self.blocks.own(other.block_table) + self._headroom(other)
+                if lacking <= 0:
+                    break
+        if not victims or lacking > 0:
+            return False
+        for victim in victims:
+            victim.put_back = True
+            self._put_back(victim)
+        return True
+
+    def _holdings(self) -> dict[Account, _Holding]:
+        holdings: dict[Account, _Holding] = {}
+        for choice in self.seated:
+            holding = holdings.setdefault(choice.generation.account, _Holding())
+            holding.take(len(choice.block_table))
+        return holdings
+
+    def _exceeds(self, account: Account, holding: _Holding) -> bool:
+        """Whether a team has more than its part of the seats (but one at least) or the cache."""
+        part = self._shares.part(account)
+        seats = max(1, int(part * self.limits.max_batch_sequences))
+        return holding.seats > seats or holding.blocks > part * self.limits.num_blocks
 
     def _refuse_impossible(self, generation: Generation) -> None:
         limits, request = self.limits, generation.request

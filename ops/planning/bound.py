@@ -15,7 +15,6 @@ from serve_app.config import Config, value_bytes
 from shards.config import ModelConfig
 from shards.plan import kv_bytes_per_token, rank_parameters
 from shards.roofline import Hardware, Roofline, Work, a100s
-from shards.step import SequenceStep, StepPlan
 
 # One GPU each, by NVIDIA's data sheets, dense bfloat16.
 _GPUS: Mapping[str, Hardware] = {
@@ -67,13 +66,13 @@ def group_bound(
     if batch < 1:
         raise Problem(f"a request of {whole} tokens does not fit a KV cache of {kv_tokens}")
     halfway = mix.prompt_tokens + mix.answer_tokens // 2
-    step_s = roofline.step_s(_steps(batch, 1, halfway))
-    prefill_s = roofline.step_s(_steps(1, mix.prompt_tokens, 0))
+    step_s = roofline.step_s(batch, batch * (halfway + 1))
+    prefill_s = roofline.step_s(mix.prompt_tokens, mix.prompt_tokens)
     # Each of the batch's requests takes its share of the steps, and the group's time to prefill.
     requests_per_s = 1 / (prefill_s + mix.answer_tokens * step_s / batch)
     return Bound(
         batch=batch,
-        alone_tokens_per_s=1 / roofline.step_s(_steps(1, 1, halfway)),
+        alone_tokens_per_s=1 / roofline.step_s(1, halfway + 1),
         answer_tokens_per_s=requests_per_s * mix.answer_tokens,
         prompt_tokens_per_s=requests_per_s * mix.prompt_tokens,
     )
@@ -87,7 +86,3 @@ def decoder_work(model: ModelConfig, width: int) -> Work:
         flops_per_token=2.0 * read,
         kv_bytes_per_token=kv_bytes_per_token(model, 1, width),
     )
-
-
-def _steps(sequences: int, tokens: int, start: int) -> StepPlan:
-    return StepPlan((SequenceStep((0,) * tokens, start, ()),) * sequences)

@@ -1,5 +1,8 @@
 """The thread that owns an engine: inbox → step → journal → publish. Knows neither Ray nor torch.
 
+What a step brought is noted and published while the device computes the next one, or at once when
+there is none.
+
 Everything that touches the engine runs on this one thread, between two steps, so the engine needs
 no locks and an abort takes effect within a step.
 """
@@ -11,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -22,6 +26,8 @@ from shards.tally import Tally
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from shards.constraint import Grammar
 
 T = TypeVar("T")
 CANARY_ID = "canary"
@@ -50,7 +56,7 @@ class EngineLoop:
     """Runs an engine until it is closed or its group fails.
 
     Args:
-        publish: called on the engine's thread after every step.
+        publish: called on the engine's thread once for every step.
         failed: called once, on the engine's thread, when the group is lost.
         canary_interval_s: an idle engine generates a real token this often, so that readiness is
             proven rather than assumed and no rank waits on a silent collective for longer.
@@ -76,16 +82,23 @@ class EngineLoop:
         self._reason = "the engine has stopped"
         # request id → last attempt that may not run; latest last
         self._barred: dict[str, float] = {}
+        # What the last step brought, until it is published
+        self._pending: Sequence[Delta] | None = None
 
     def start(self) -> None:
         self._thread.start()
 
-    def add(self, request: GenerationRequest, features: Sequence[np.ndarray]) -> Future[None]:
+    def add(
+        self,
+        request: GenerationRequest,
+        features: Sequence[np.ndarray],
+        grammar: Grammar | None = None,
+    ) -> Future[None]:
         """Admit a request; the future raises what ``Engine.add`` raises.
 
         One that was aborted before it came ends at once.
         """
-        return self._call(lambda: self._admit(request, features))
+        return self._call(lambda: self._admit(request, features, grammar))
 
     def abort(self, request_ids: Sequence[str], attempt: float = inf) -> Future[None]:
         """End requests, those too that come later; unknown ids are fine.
@@ -118,8 +131,15 @@ class EngineLoop:
             self._engine.add(_CANARY, metered=False)
             while self._serve_inbox():
                 if self._engine.has_work:
-                    self._emit(self._engine.step())
+                    self._pending = self._engine.step(meanwhile=self._pass_on)
+                if not self._engine.has_work:
+                    self._pass_on()
+            self._pass_on()
         except Exception as error:
+            # A step that failed takes nothing back of the one before. What that brought leaves
+            # unless it cannot be noted, which is no news then: the group ends anyway.
+            with suppress(GroupError):
+                self._pass_on()
             self._reason = f"the engine has stopped: {error}"
             self._ended.set()
             self._failed(error)
@@ -140,13 +160,19 @@ class EngineLoop:
                 self._engine.add(_CANARY, metered=False)
             return True
 
-    def _admit(self, request: GenerationRequest, features: Sequence[np.ndarray]) -> None:
+    def _admit(
+        self,
+        request: GenerationRequest,
+        features: Sequence[np.ndarray],
+        grammar: Grammar | None,
+    ) -> None:
         if request.attempt > self._barred.get(request.request_id, 0):
-            self._engine.add(request, features)
+            self._engine.add(request, features, grammar=grammar)
         else:
             self._emit(never_begun(request))
 
     def _end(self, request_ids: Sequence[str], attempt: float) -> None:
+        self._pass_on()
         deltas: list[Delta] = []
         for request_id in request_ids:
             self._barred[request_id] = max(attempt, self._barred.pop(request_id, 0))
@@ -160,6 +186,12 @@ class EngineLoop:
     def _token_age_s(self) -> float:
         last_token_at = self._engine.stats().last_token_at
         return inf if last_token_at is None else time.monotonic() - last_token_at
+
+    def _pass_on(self) -> None:
+        """Emit what the last step brought, once."""
+        deltas, self._pending = self._pending, None
+        if deltas is not None:
+            self._emit(deltas)
 
     def _emit(self, deltas: Sequence[Delta]) -> None:
         tallies = self._engine.tallies()

@@ -42,6 +42,9 @@ def simulated_engine(
     max_batch_sequences: int = 8,
     max_step_tokens: int = 16,
     max_waiting: int = 100,
+    prefix_cache: bool = True,
+    max_drafts: int = 0,
+    headroom_tokens: int = 64,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Engine, SimulatedRunner]:
     runner = SimulatedRunner(
@@ -59,6 +62,9 @@ def simulated_engine(
         max_batch_sequences=max_batch_sequences,
         max_step_tokens=max_step_tokens,
         max_waiting=max_waiting,
+        prefix_cache=prefix_cache,
+        max_drafts=max_drafts,
+        headroom_tokens=headroom_tokens,
         clock=clock,
     )
     return engine, runner
@@ -69,11 +75,11 @@ def text_request(name: str, prompt: str = "hello", **sampling) -> GenerationRequ
     return GenerationRequest(name, ids(prompt), Sampling(**values))
 
 
-def picture_request(name: str, *grids: Grid, **sampling) -> GenerationRequest:
+def picture_request(name: str, *grids: Grid, content: str = "", **sampling) -> GenerationRequest:
     prompt: list[int] = []
     for grid in grids:
         prompt += [*ids("see"), *grid.token_ids(IMG, IMG_BREAK, IMG_END)]
-    pictures = tuple(Picture(grid, content=str(index)) for index, grid in enumerate(grids))
+    pictures = tuple(Picture(grid, content=f"{content}{index}") for index, grid in enumerate(grids))
     values = {"seed": 0, "max_tokens": 4} | sampling
     return GenerationRequest(name, (*prompt, *ids("ok")), Sampling(**values), pictures)
 

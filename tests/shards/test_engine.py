@@ -225,7 +225,7 @@ def test_features_reach_the_ranks_only_when_their_request_runs_and_leave_with_it
     engine, runner = simulated_engine(max_batch_sequences=1, max_step_tokens=6)
     grid = Grid(2, 3)  # positions 3..10 of a prompt of 13
     for name in ("first", "second"):
-        engine.add(picture_request(name, grid, max_tokens=2), features(grid))
+        engine.add(picture_request(name, grid, content=name, max_tokens=2), features(grid))
     held = []
     while engine.has_work:
         engine.step()
@@ -284,92 +284,3 @@ def test_after_a_failure_everything_raises():
         with pytest.raises(GroupError, match=r"failed before \(GroupError: rank 1 of 2"):
             call()
     assert engine.stats().running == 1
-
-
-# -- properties -------------------------------------------------------------------------------
-
-GRIDS = (Grid(1, 1), Grid(2, 3), Grid(3, 2))
-
-
-@st.composite
-def arrivals(draw):
-    requests = []
-    for number in range(draw(st.integers(1, 6))):
-        sampling = {
-            "seed": draw(st.integers(0, 3)),
-            "max_tokens": draw(st.integers(1, 9)),
-            "n": draw(st.integers(1, 3)),
-            "stop": draw(st.sampled_from([(), ("a",), ("ab", "c")])),
-        }
-        grids = draw(st.lists(st.sampled_from(GRIDS), max_size=2))
-        if grids:
-            request = picture_request(f"r{number}", *grids, **sampling)
-        else:
-            prompt = draw(st.text("abc", min_size=1, max_size=20))
-            request = text_request(f"r{number}", prompt, **sampling)
-        abort_at = draw(st.none() | st.integers(0, 12))
-        requests.append((request, features(*grids), draw(st.integers(0, 8)), abort_at))
-    return requests
-
-
-def blocks_needed(request: GenerationRequest, block_size: int) -> int:
-    """Every choice to its end, with the prompt's full blocks (but for its last token) shared."""
-    sampling, prompt = request.sampling, len(request.prompt)
-    each = math.ceil((prompt + sampling.max_tokens - 1) / block_size)
-    return sampling.n * each - (sampling.n - 1) * ((prompt - 1) // block_size)
-
-
-@settings(max_examples=120, deadline=None)
-@given(
-    arrivals(),
-    st.sampled_from([12, 16, 64]),
-    st.sampled_from([1, 3, 4]),
-    st.sampled_from([(3, 3), (3, 5), (8, 64)]),
-)
-def test_any_interleaving_ends_every_choice_once_and_gives_what_it_gives_alone(
-    requests, num_blocks, block_size, step
-):
-    engine, runner = simulated_engine(
-        num_blocks=num_blocks,
-        block_size=block_size,
-        max_batch_sequences=step[0],
-        max_step_tokens=step[1],
-    )
-    deltas: list[Delta] = []
-    accepted, aborted = {}, set()
-    now = 0
-    while now < 20 or engine.has_work:
-        for request, rows, arrives_at, abort_at in requests:
-            if arrives_at == now:
-                try:
-                    engine.add(request, rows)
-                    accepted[request.request_id] = (request, rows)
-                except ContextLengthError:
-                    assert blocks_needed(request, block_size) > num_blocks
-                else:
-                    assert blocks_needed(request, block_size) <= num_blocks
-            if abort_at == now and request.request_id in accepted:
-                deltas += engine.abort(request.request_id)
-                aborted.add(request.request_id)
-        deltas += engine.step()
-        engine.check()
-        now += 1
-        assert now < 1000, "the engine does not come to an end"
-    assert engine.stats().blocks_free == num_blocks
-    assert not runner.pictures
-    for name, (request, rows) in accepted.items():
-        alone, _ = simulated_engine(num_blocks=256, max_step_tokens=256, max_context_tokens=256)
-        alone.add(request, rows)
-        expected = drain(alone)
-        for choice in range(request.sampling.n):
-            mine = [one for one in deltas if (one.request_id, one.choice) == (name, choice)]
-            reasons = [one.finish_reason for one in mine if one.finish_reason is not None]
-            assert len(reasons) == 1
-            assert mine[-1].finish_reason is not None
-            got, whole = tokens_of(deltas, name, choice), tokens_of(expected, name, choice)
-            assert mine[-1].completion_tokens == len(got)
-            if reasons == [FinishReason.ABORT]:
-                assert name in aborted
-                assert got == whole[: len(got)]
-            else:
-                assert got == whole

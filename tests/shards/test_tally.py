@@ -198,9 +198,17 @@ def test_tallies_counters_and_deltas_agree_whatever_happens(workload, step):
         tally = books.latest.get((request_id, 1, choice), Tally(request_id, 1, choice))
         assert tally.output == end.completion_tokens == drawn[request_id, choice]
         if choice == 0:
-            assert (tally.text + tally.image, tally.image) == (end.prompt_tokens, end.image_tokens)
+            assert _prompt(tally) == (end.prompt_tokens, end.image_tokens)
+            cached = (tally.cached_text + tally.cached_image, tally.cached_image)
+            assert cached == (end.cached_tokens, end.cached_image_tokens)
         if end.finish_reason is not FinishReason.ABORT:
             assert end.prompt_tokens == len(_request(workload, request_id).prompt)
+
+
+def _prompt(tally: Tally) -> tuple[int, int]:
+    """Tokens of the prompt, and of its pictures, wherever they came from."""
+    image = tally.image + tally.cached_image
+    return tally.text + tally.cached_text + image, image
 
 
 def _request(

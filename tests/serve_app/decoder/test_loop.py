@@ -10,7 +10,7 @@ from shards.engine import Engine
 from shards.errors import GroupError, RequestError
 from shards.request import Delta, FinishReason, GenerationRequest, Sampling
 from shards.simulated import SimulatedRunner, hashed
-from shards.step import StepPlan
+from shards.step import Drawn, StepPlan, nothing
 from shards.tally import Tally
 from tests.waiting import wait_until
 
@@ -134,7 +134,7 @@ def test_a_failing_group_is_reported_once_and_later_calls_are_refused(monkeypatc
     harness = Harness()
     harness.emissions.get(timeout=10)
 
-    def die(plan: StepPlan) -> None:
+    def die(plan: StepPlan, meanwhile: Callable[[], None]) -> None:
         raise GroupError("rank 1 died")
 
     monkeypatch.setattr(harness.runner, "run", die)
@@ -259,3 +259,78 @@ def test_only_the_latest_aborts_are_remembered(harness):
     assert harness.until(finished)[-1].finish_reason is FinishReason.LENGTH
     harness.loop.add(request("r1", max_tokens=1), ()).result(10)
     assert harness.until(finished)[-1].finish_reason is FinishReason.ABORT
+
+
+class Slow(SimulatedRunner):
+    """Notes how many emissions were out when it began to compute, and when it was done."""
+
+    def __init__(self, emitted: Callable[[], int]) -> None:
+        super().__init__(hashed(64), num_blocks=64, block_size=4, image_token_id=10)
+        self.emitted = emitted
+        self.seen: list[tuple[int, int]] = []
+        self.dies_at = 1000
+
+    def run(self, plan: StepPlan, meanwhile: Callable[[], None] = nothing) -> list[Drawn]:
+        if len(self.seen) == self.dies_at:
+            raise GroupError("rank 1 died")
+        before = self.emitted()
+        drawn = super().run(plan, meanwhile)
+        self.seen.append((before, self.emitted()))
+        return drawn
+
+
+def slow_loop(journal: Journal | None = None) -> tuple[EngineLoop, Slow, list[Emission], list]:
+    emissions: list[Emission] = []
+    failures: list[BaseException] = []
+    runner = Slow(lambda: len(emissions))
+    engine = Engine(
+        runner,
+        vocabulary=VOCABULARY,
+        num_blocks=64,
+        block_size=4,
+        max_context_tokens=128,
+        max_batch_sequences=8,
+        max_step_tokens=32,
+        max_waiting=8,
+    )
+    return (
+        EngineLoop(engine, emissions.append, failures.append, 60.0, journal),
+        runner,
+        emissions,
+        failures,
+    )
+
+
+def test_a_steps_deltas_leave_while_the_next_is_computed_and_the_last_at_once():
+    loop, runner, emissions, _ = slow_loop()
+    loop.start()
+    loop.add(request(max_tokens=4), ()).result(10)
+    assert wait_until(lambda: len(emissions) == 1 + 4, 10, 0.01)
+    loop.close()
+    # The canary, alone; then a step before anything was to be told, and three beside emissions.
+    assert runner.seen == [(0, 0), (1, 1), (1, 2), (2, 3), (3, 4)]
+    tokens = [len(delta.token_ids) for emission in emissions for delta in emission.deltas]
+    assert tokens == [1] * 4
+
+
+def test_what_was_drawn_before_a_step_failed_is_told():
+    notes = Notes()
+    loop, runner, emissions, failures = slow_loop(notes)
+    runner.dies_at = 4
+    loop.start()
+    loop.add(request(max_tokens=50), ()).result(10)
+    assert wait_until(lambda: bool(failures), 10, 0.01)
+    counts = [d.completion_tokens for emission in emissions for d in emission.deltas]
+    assert counts == [1, 2, 3]
+    assert notes.output() == 3
+    assert [str(failure) for failure in failures] == ["rank 1 died"]
+
+
+def test_a_close_in_mid_answer_keeps_nothing_back():
+    loop, _, emissions, _ = slow_loop()
+    loop.start()
+    loop.add(request(max_tokens=100), ()).result(10)
+    assert wait_until(lambda: len(emissions) > 5, 10, 0.001)
+    loop.close()
+    told = sum(len(delta.token_ids) for emission in emissions for delta in emission.deltas)
+    assert told == loop._engine.stats().generated_tokens_total
