@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
-from shards.step import SequenceStep
+from shards.batch import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,7 @@ class StepLayout:
     chunks: tuple[Chunk, ...]
 
     @classmethod
-    def of(
-        cls, sequences: Sequence[SequenceStep], block_size: int, device: torch.device
-    ) -> StepLayout:
+    def of(cls, sequences: Sequence[Work], block_size: int, device: torch.device) -> StepLayout:
         """Lay out a step; every index is computed once here, on the host, for all layers."""
         offsets = torch.arange(block_size)
         positions, new_slots, chunks = [], [], []

@@ -8,14 +8,13 @@ leader for dead, so an idle leader must run a step more often than that. Standar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from shards.errors import GroupError
-from shards.request import TokenLogprob
-from shards.step import PictureKey, Runner, StepPlan
+from shards.step import Drawn, PictureKey, Runner, StepPlan, nothing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,9 +66,9 @@ class Leader:
         self._tell(DropPicture(key))
         self._runner.drop_picture(key)
 
-    def run(self, plan: StepPlan) -> Sequence[TokenLogprob]:
+    def run(self, plan: StepPlan, meanwhile: Callable[[], None] = nothing) -> Sequence[Drawn]:
         self._tell(Run(plan))
-        return self._runner.run(plan)
+        return self._runner.run(plan, meanwhile)
 
     def close(self) -> None:
         """End the followers' loops; a group that is broken has none left."""

@@ -6,7 +6,7 @@ Nothing here decides what runs next, and nothing is tokenised.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from shards.attention import PagedCache, StepLayout
+from shards.batch import Batch, Work
 from shards.checkpoint import load_weights
 from shards.comm import Communicator
 from shards.config import ModelConfig, read_model_config
 from shards.errors import RequestError
 from shards.layers import DtypeName, Placement, compute_dtype, model_parts
 from shards.plan import check_cut, kv_blocks, kv_bytes_per_token
-from shards.request import TokenLogprob
 from shards.sampler import sample
-from shards.step import PictureKey, SequenceStep, StepPlan
+from shards.step import Drawn, PictureKey, StepPlan, nothing
 from shards.text_model import Decoder
 
 
@@ -66,6 +66,7 @@ class ModelRunner:
             for _ in range(config.text.layers)
         ]
         self._pictures: dict[PictureKey, Tensor] = {}
+        self._batch = Batch(config.image_token_id)
 
     @classmethod
     def load(
@@ -122,7 +123,7 @@ class ModelRunner:
         self._pictures.pop(key, None)
 
     @torch.inference_mode()
-    def run(self, plan: StepPlan) -> Sequence[TokenLogprob]:
+    def run(self, plan: StepPlan, meanwhile: Callable[[], None] = nothing) -> Sequence[Drawn]:
         """Compute a step and draw the tokens that it asks for, the same on every rank.
 
         Raises:
@@ -130,22 +131,28 @@ class ModelRunner:
                 on every rank alike.
             GroupError: a peer died or did not answer in time.
         """
-        specs = [sequence.sample for sequence in plan.sequences if sequence.sample is not None]
-        logits = self.logits(plan)
-        return sample(logits, specs, self.vocab_start, self.place.comm) if specs else []
+        works = self._batch.apply(plan)
+        specs = [spec for work in works for spec in work.samples]
+        if not works:
+            meanwhile()
+            return []
+        logits = self.logits(works)
+        meanwhile()
+        drawn = sample(logits, specs, self.vocab_start, self.place.comm) if specs else []
+        return self._batch.accept(works, drawn)
 
     @torch.inference_mode()
-    def logits(self, plan: StepPlan) -> Tensor:
-        """This rank's float32 logits [S, vocabulary / ranks] of the S sequences with a sample."""
-        sequences, device = plan.sequences, self.place.device
+    def logits(self, works: Sequence[Work]) -> Tensor:
+        """This rank's float32 logits [S, vocabulary / ranks] of the S tokens with a sample."""
+        device = self.place.device
         # Laid out on the host, then sent: the device is never waited for.
-        token_ids = torch.tensor([token for step in sequences for token in step.token_ids])
+        token_ids = torch.tensor([token for work in works for token in work.token_ids])
         patch_rows = torch.nonzero(token_ids == self.config.image_token_id).squeeze(-1)
-        features = self._features(sequences, len(patch_rows))
-        layout = StepLayout.of(sequences, self.block_size, device)
+        features = self._features(works, len(patch_rows))
+        layout = StepLayout.of(works, self.block_size, device)
         hidden = self.model.embed(token_ids.to(device), patch_rows.to(device), features)
         hidden = self.model(hidden, layout, self._caches)
-        return self.model.head(hidden[_sampled_rows(sequences).to(device)])
+        return self.model.head(hidden[_sampled_rows(works).to(device)])
 
     @property
     def vocab_start(self) -> int:
@@ -158,9 +165,9 @@ class ModelRunner:
         self._pictures.clear()
         self.place.comm.close()
 
-    def _features(self, sequences: Sequence[SequenceStep], count: int) -> Tensor | None:
+    def _features(self, works: Sequence[Work], count: int) -> Tensor | None:
         """Feature rows of the step's [IMG] positions [count, vision hidden]; None without any."""
-        wanted = [picture for sequence in sequences for picture in sequence.pictures]
+        wanted = [picture for work in works for picture in work.pictures]
         for key in (picture.key for picture in wanted):
             if key not in self._pictures:
                 raise RequestError(
@@ -175,11 +182,11 @@ class ModelRunner:
         return torch.cat(rows) if rows else None
 
 
-def _sampled_rows(sequences: Sequence[SequenceStep]) -> Tensor:
-    """The last row of each sequence that has a sample: [S]."""
-    rows, stop = [], 0
-    for sequence in sequences:
-        stop += len(sequence.token_ids)
-        if sequence.sample is not None:
-            rows.append(stop - 1)
+def _sampled_rows(works: Sequence[Work]) -> Tensor:
+    """The last rows of each sequence, as many as it has samples: [S]."""
+    rows: list[int] = []
+    stop = 0
+    for work in works:
+        stop += work.count
+        rows += range(stop - len(work.samples), stop)
     return torch.tensor(rows, dtype=torch.int64)
