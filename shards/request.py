@@ -96,11 +96,43 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Tenant:
+    """Whose request it is, as far as the engine's fairness and caches go.
+
+    Attributes:
+        team: shares the batch with other teams by weight.
+        weight: of the team's part of the tokens while several teams want more than there is.
+        cache_salt: prompts share cached prefixes only under the same salt.
+    """
+
+    team: str = ""
+    weight: float = 1.0
+    cache_salt: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < math.inf:
+            raise RequestError("weight", f"must be above 0, not {self.weight}")
+
+
+@dataclass(frozen=True, slots=True)
+class GrammarSpec:
+    """What an answer must conform to, before it is compiled (see grammar.py).
+
+    Attributes:
+        source: JSON text whose meaning depends on ``kind``.
+    """
+
+    kind: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One request to the engine.
 
     The prompt holds one [IMG] id per patch of ``pictures``, in order; the features themselves are
     handed over beside the request. ``attempt`` counts from 1 when it is sent again elsewhere.
+    Among waiting requests a higher ``priority`` goes first, whatever the teams' shares.
     """
 
     request_id: str
@@ -108,6 +140,9 @@ class GenerationRequest:
     sampling: Sampling
     pictures: tuple[Picture, ...] = ()
     attempt: int = 1
+    tenant: Tenant = Tenant()
+    priority: int = 0
+    grammar: GrammarSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +178,13 @@ class Delta:
         token_ids: generated since the last delta; the token that ended the choice (end of
             sequence, stop token, last token of a stop string) is included.
         finish_reason: None while the choice goes on.
-        prompt_tokens: computed so far, for all choices together; all of them once a token came.
+        prompt_tokens: computed so far or found in the prefix cache, for all choices together; all
+            of them once a token came.
         completion_tokens: of this choice so far.
         stop: the stop string, or the id of the stop token, that ended the choice.
         image_tokens: of ``prompt_tokens``, those that stand for pictures.
+        cached_tokens: of ``prompt_tokens``, those found in the prefix cache.
+        cached_image_tokens: of ``image_tokens``, those found in the prefix cache.
         attempt: which try at the request this is (see ``GenerationRequest``).
         timing: with a finish reason, the request's until then.
     """
@@ -160,6 +198,8 @@ class Delta:
     logprobs: tuple[TokenLogprob, ...] = ()
     stop: str | int | None = None
     image_tokens: int = 0
+    cached_tokens: int = 0
+    cached_image_tokens: int = 0
     attempt: int = 1
     timing: Timing | None = field(default=None, compare=False)
 
