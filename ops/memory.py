@@ -71,7 +71,8 @@ def host_need(config: Config, model: ModelConfig) -> Need:
         object_store=config.ray.object_store_bytes,
         processes=_RAY_BYTES
         + (gateways + preparers + groups) * _PROCESS_BYTES
-        + (groups * ranks + encoders) * _TORCH_PROCESS_BYTES,
+        + (groups * ranks + encoders) * _TORCH_PROCESS_BYTES
+        + encoders * config.vision.feature_cache_bytes,
     )
 
 

@@ -15,7 +15,7 @@ from ops import observe
 from ops.admin.text import count, dollars
 from ops.edge import Endpoints, Health
 from ops.state import Running
-from ops.vitals import Load, Today
+from ops.vitals import SCRAPE_AGE_S, Load, Today
 from serve_app.cluster import ClusterStatus
 
 
@@ -108,11 +108,12 @@ def _group_line(pulse: dict[str, Any]) -> str:
         return f"  a decoder group does not answer: {pulse['error']}"
     stats, age = pulse["stats"], pulse["token_age_s"]
     last = f"last token {age:.1f} s ago" if math.isfinite(age) else "no token yet"
+    late = f", all that up to {SCRAPE_AGE_S} s ago" if pulse.get("late") else ""
     total = stats["blocks_total"]
     used = f" ({1 - stats['blocks_free'] / total:.0%} used)" if total else ""
     return (
         f"  group {pulse['group']}: {stats['running']} running, {stats['waiting']} waiting,"
-        f" {stats['blocks_free']} of {total} KV blocks free{used}, {last}"
+        f" {stats['blocks_free']} of {total} KV blocks free{used}, {last}{late}"
     )
 
 

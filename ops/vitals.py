@@ -23,6 +23,8 @@ from serve_app.cluster import APPLICATION, ClusterStatus, TierStatus
 from serve_app.config import Config
 
 TIMEOUT_S = 5.0
+# Between Ray's reports: what is scraped may be that old.
+SCRAPE_AGE_S = 10
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _GROUP = "ray_pixtral_decoder_"
 # Serve's own, by deployment.
@@ -190,7 +192,8 @@ def _cluster(serve: Any, pulses: Iterable[Pulse]) -> ClusterStatus | None:
 
 
 def _scraped(samples: Samples, serve: Any) -> list[Pulse]:
-    """Each living group's numbers, in the shape of its report; a dead one's stay for a while."""
+    """Each living group's numbers, in the shape of its report but ``late``, up to ``SCRAPE_AGE_S``;
+    a dead one's stay for a while."""
     applications = {} if serve is None else serve.get("applications", {})
     tiers = applications.get(APPLICATION, {}).get("deployments", {})
     alive = {replica["replica_id"] for replica in tiers.get("DecoderGroup", {}).get("replicas", ())}
@@ -201,6 +204,7 @@ def _scraped(samples: Samples, serve: Any) -> list[Pulse]:
     return [
         {
             "group": group,
+            "late": True,
             "token_age_s": values.get(TOKEN_AGE, float("inf")),
             "stats": {
                 **{key: int(values.get(metric, 0)) for key, metric in STATS.items()},

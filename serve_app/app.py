@@ -7,13 +7,14 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.schema import LoggingConfig
 
 from serve_app.config import Autoscaling, Config, ConfigError, load_config, value_bytes
 from serve_app.decoder.group import DecoderGroup
 from serve_app.gateway.ingress import Gateway
 from serve_app.preprocess.tier import Preprocess
+from serve_app.serve_handles import STICKY_ROUTER
 from serve_app.tracing import require_exporter
 from serve_app.vision import Vision
 from shards.config import ModelConfig, read_model_config
@@ -67,6 +68,8 @@ def build(config: Config) -> Application:
         config,
         config.vision.autoscaling,
         max_ongoing_requests=config.vision.max_ongoing_requests,
+        # By picture (``serve_handles.py``): the replica that encoded it has kept its features.
+        request_router_config=RequestRouterConfig(request_router_class=STICKY_ROUTER),
         ray_actor_options={
             "num_cpus": config.vision.num_cpus,
             "num_gpus": config.vision.num_gpus,

@@ -119,12 +119,16 @@ class Preprocess(_Frozen):
 
 
 class Vision(_Frozen):
+    """``feature_cache_bytes``: of a replica's own memory, for features of pictures that may come
+    again; 0 keeps none."""
+
     device: Device = "cpu"
     dtype: Dtype = "auto"
     threads: int = Field(1, ge=1)
     num_cpus: float = Field(1.0, gt=0)
     num_gpus: float = Field(0.0, ge=0)
     max_batch_patches: int = Field(16_384, ge=4096)
+    feature_cache_bytes: int = Field(64 * 2**20, ge=0)
     max_ongoing_requests: int = Field(32, ge=1)
     autoscaling: Autoscaling = Autoscaling()
 
@@ -156,6 +160,11 @@ class Decoder(_Frozen):
     ``kv_cache_bytes`` is per rank. ``token_timeout_s``: a group that has generated nothing for
     this long while it should is not ready. ``collective_timeout_s``: a rank silent for this long
     becomes an error.
+
+    ``prefix_cache``: whether prompts that begin alike are computed once. ``team`` shares within a
+    team; ``shared`` across teams, whose answering times then tell what others have sent; pictures'
+    features are shared alike. ``max_drafts``: tokens guessed ahead from what was said before and
+    verified in one step, which never changes an answer; 0 guesses none.
     """
 
     tensor_parallel: int = Field(1, ge=1)
@@ -172,6 +181,8 @@ class Decoder(_Frozen):
     max_batch_sequences: int = Field(16, ge=1)
     max_step_tokens: int = Field(512, ge=16)
     max_waiting: int = Field(128, ge=1)
+    prefix_cache: Literal["team", "shared", "off"] = "team"
+    max_drafts: int = Field(0, ge=0, le=8)
     token_timeout_s: float = Field(30.0, gt=0)
     collective_timeout_s: float = Field(60.0, gt=0)
     autoscaling: Autoscaling = Autoscaling(target_ongoing_requests=16.0)

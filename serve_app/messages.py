@@ -72,9 +72,12 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class EncodeRequest:
+    """Features are kept for those with the same ``cache_salt``, as the engine's prefixes are."""
+
     request_id: str
     patches: tuple[Patches, ...]
     trail: Trail = NO_TRAIL
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@
   Who must outlive him calls from a task in an empty ``contextvars.Context``, where nothing is
   cancelled, and ends the request by ``abort``. A stream that is closed here, or cancelled, cancels
   the replica's generator, which aborts the request in the engine, too.
+- A picture is encoded by the replica that its content names (``STICKY_ROUTER``, Serve's own, by
+  session), which may have kept its features; by the next one where that is full or gone.
 - What all groups must hear is broadcast: to the replicas that this process knows to be running,
   past their queues. A replica that drains is not among them.
 - Exceptions of a tier arrive wrapped in RayTaskError; ``unwrap`` gives back what was raised.
@@ -23,6 +25,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -57,6 +60,7 @@ from shards.request import Delta, GenerationRequest, never_begun
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
+STICKY_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 # A lost tier is replaced within seconds; three tries reach a healthy one or show that none is.
 ATTEMPTS = 3
 RETRY_DELAY_S = 0.5
@@ -183,13 +187,19 @@ class ServeTiers:
         prompt: Prompt = await tier.prepare.remote(request)
         return prompt
 
-    async def _encode(self, request_id: str, prompt: Prompt) -> tuple[Features, ...]:
+    async def _encode(self, request: GenerationRequest, prompt: Prompt) -> tuple[Features, ...]:
         if not prompt.patches:
             return ()
-        features: tuple[Features, ...] = await self._vision.encode.remote(
-            EncodeRequest(request_id, prompt.patches, prompt.trail)
+        salt = request.tenant.cache_salt
+        found: list[tuple[Features, ...]] = await asyncio.gather(
+            *(
+                self._vision.options(session_id=f"{salt}:{patches.picture.content}").encode.remote(
+                    EncodeRequest(request.request_id, (patches,), prompt.trail, salt)
+                )
+                for patches in prompt.patches
+            )
         )
-        return features
+        return tuple(chain.from_iterable(found))
 
     async def _attempts(
         self, request: GenerationRequest, prompt: Prompt
@@ -223,7 +233,7 @@ class ServeTiers:
     ) -> AsyncGenerator[tuple[Delta, ...], None]:
         features: tuple[Features, ...] = ()
         if request.request_id not in self._aborted:
-            features = await self._encode(request.request_id, prompt)
+            features = await self._encode(request, prompt)
         if request.request_id in self._aborted:
             yield never_begun(request)
             return

@@ -101,6 +101,11 @@ class VisionMetrics:
 
     def __init__(self) -> None:
         self.pictures = counter("pixtral_vision_pictures_total", "Pictures encoded")
+        self.known_pictures = counter(
+            "pixtral_vision_known_pictures_total",
+            "Pictures that were not encoded again: their features were kept or on their way",
+        )
+        self.cached_bytes = level("pixtral_vision_cached_bytes", "Of features that are kept")
         self.patches = counter("pixtral_vision_patches_total", "Patches encoded")
         self.batch_pictures = histogram(
             "pixtral_vision_batch_pictures",

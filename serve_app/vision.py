@@ -1,4 +1,8 @@
-"""The vision tier: patches in, features (before the projector) out. Replicated, never cut."""
+"""The vision tier: patches in, features (before the projector) out. Replicated, never cut.
+
+A replica keeps the features it made (feature_cache.py) in its own memory and puts them in the
+object store for each request anew: what stays there leaves no room for what passes through.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serve_app.config import Config, ConfigError
+from serve_app.feature_cache import FeatureCache, Known
 from serve_app.log import logger
 from serve_app.messages import EncodeRequest, Features, Patches
 from serve_app.observed import observed
@@ -44,6 +49,7 @@ class Vision:
         )
         self._metrics = VisionMetrics()
         self._batcher = PictureBatcher(self._encode, vision.max_batch_patches, self._watch)
+        self._cache = FeatureCache(vision.feature_cache_bytes, self._metrics.cached_bytes.set)
 
     async def encode(self, request: EncodeRequest) -> tuple[Features, ...]:
         """Features of each picture, in order.
@@ -54,7 +60,8 @@ class Vision:
         arrived_ns = time.time_ns()
         error: str | None = None
         try:
-            found = await asyncio.gather(*(self._one(patches) for patches in request.patches))
+            salt = request.cache_salt
+            found = await asyncio.gather(*(self._one(patches, salt) for patches in request.patches))
         except Exception as raised:
             error = type(raised).__name__
             raise
@@ -83,8 +90,16 @@ class Vision:
     async def alive(self) -> None:
         """Answers."""
 
-    async def _one(self, patches: Patches) -> Features:
-        features = await self._batcher.submit(await patches.ref, patches.picture.grid)
+    async def _one(self, patches: Patches, salt: str) -> Features:
+        async def encode() -> np.ndarray:
+            features: np.ndarray = await self._batcher.submit(
+                await patches.ref, patches.picture.grid
+            )
+            return features
+
+        known = Known(patches.picture, salt)
+        features, was_known = await self._cache.features(known, encode)
+        self._metrics.known_pictures.inc(was_known)
         return Features(patches.picture, put_array(features))
 
     def _watch(self, queue: PictureQueue, waited_s: float | None) -> None:

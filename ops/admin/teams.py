@@ -115,13 +115,21 @@ def set_limits(
     pictures: Annotated[
         str | None, typer.Option(metavar="N", help=f"Pictures in a request. {_LIMIT}")
     ] = None,
+    weight: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Its part of the tokens beside other teams while they want more than there is:"
+            f" 3 gets three times what 1 gets, which {NONE} is.",
+        ),
+    ] = None,
     url: UrlOption = None,
     key: KeyOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Set how fast a team may spend; what is not named stays as it is.
 
-    Example: pixtral teams set-limits research --rpm 600 --concurrent 32
+    Example: pixtral teams set-limits research --rpm 600 --concurrent 32 --weight 3
     """
     with one_line_errors():
         named = {
@@ -130,6 +138,7 @@ def set_limits(
             "output_tokens_per_minute": ("--output-tpm", output_tpm),
             "max_concurrent": ("--concurrent", concurrent),
             "max_pictures": ("--pictures", pictures),
+            "weight": ("--weight", weight),
         }
         body = {
             name: typed_count(value, option)
@@ -158,6 +167,7 @@ def limits_text(limits: dict[str, Any]) -> str:
         ("output tokens a minute", count(limits["output_tokens_per_minute"])),
         ("requests at once", count(limits["max_concurrent"])),
         ("pictures in a request", count(limits["max_pictures"])),
+        ("weight beside other teams", count(limits["weight"] or 1)),
         ("alerts at", alerts),
         ("alerts go to", limits["alert_url"]),
     ]

@@ -125,6 +125,21 @@ def _vision() -> tuple[Panel, ...]:
             (total(VISION.pictures), "pictures"),
             width=12,
         ),
+        graph(
+            "Not encoded again",
+            "Pictures per second whose features were kept from a turn before, or on their way.",
+            PICTURES_PER_SECOND,
+            (total(VISION.known_pictures), "known"),
+            (total(VISION.pictures), "encoded"),
+            width=12,
+        ),
+        graph(
+            "Features kept",
+            "Of all replicas, within vision.feature_cache_bytes each.",
+            BYTES,
+            (f"sum({VISION.cached_bytes})", "kept"),
+            width=12,
+        ),
     )
 
 

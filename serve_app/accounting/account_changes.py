@@ -66,6 +66,7 @@ async def change_limits(
     account = await _account(change, scope, reference)
     before = await account_records.lock_account(change.connection, account.id)
     after = before.changed(changes)
+    after.check_weight_of(scope)
     if after == before:
         return after
     detail = audit.difference(before.shown(), after.shown())

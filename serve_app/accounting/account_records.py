@@ -87,6 +87,7 @@ async def add_account(
 ) -> int:
     """Its id. Raises Conflict where its parent has one of that name already."""
     row = {"scope": scope, "parent_id": parent_id, "name": name, "created_us": now_us}
+    limits.check_weight_of(scope)
     statement = insert(accounts).values(**row, **limits.columns()).returning(accounts.c.id)
     try:
         async with connection.begin_nested():

@@ -45,6 +45,7 @@ _LOOKUP = (
         keys.c.models,
         keys.c.endpoints,
         keys.c.expires_us,
+        _team.c.weight.label("team_weight"),
         *(
             column.label(f"{name}_{column.name}")
             for name, table in (("key", _key), ("team", _team), ("organisation", _organisation))
@@ -186,5 +187,6 @@ def _principal(row: Mapping[Any, Any]) -> Principal:
         models=tuple(row["models"]),
         endpoints=tuple(row["endpoints"]),
         max_pictures=min(pictures, default=None),
+        weight=row["team_weight"] or 1,
         expires_us=row["expires_us"],
     )

@@ -1,4 +1,5 @@
-"""What an organisation, a team or a key may use: budget, rates, concurrency, pictures, alerts."""
+"""What an organisation, a team or a key may use: budget, rates, concurrency, pictures, alerts, and
+a team's weight beside other teams."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from serve_app.accounting.hold import Scope
 from serve_app.accounting.webhook import redacted, webhook_url
 from serve_app.errors import InvalidRequest
 
@@ -19,6 +21,7 @@ _BOUNDS = {
     "output_tokens_per_minute": (1, 10**12),
     "max_concurrent": (1, 10**6),
     "max_pictures": (0, 10**6),
+    "weight": (1, 1000),
 }
 
 
@@ -32,6 +35,8 @@ class Limits:
         output_tokens_per_minute: reserved by ``max_tokens``, given back when unused.
         max_concurrent: requests at work at once.
         max_pictures: per request.
+        weight: of a team's part of the tokens while several teams want more than there is; None is
+            1. Only a team has one.
         alert_percents: of the budget; passing one posts an alert. Ascending, each once.
         alert_url: where to (webhook.py); without one, to the team's or the organisation's.
 
@@ -45,6 +50,7 @@ class Limits:
     output_tokens_per_minute: int | None = None
     max_concurrent: int | None = None
     max_pictures: int | None = None
+    weight: int | None = None
     alert_percents: tuple[int, ...] = ()
     alert_url: str | None = field(default=None, repr=False)
 
@@ -73,6 +79,11 @@ class Limits:
         """For lists and the audit log: of the webhook, which may be a secret, only its host."""
         url = self.alert_url
         return {**self.columns(), "alert_url": None if url is None else redacted(url)}
+
+    def check_weight_of(self, scope: Scope) -> None:
+        """Raises InvalidRequest where there is a weight and ``scope`` is no team."""
+        if self.weight is not None and scope is not Scope.TEAM:
+            raise InvalidRequest(f"weight: a team has one, no {scope} does", param="weight")
 
     def changed(self, changes: Mapping[str, Any]) -> Limits:
         """With the named ones replaced, the others kept.

@@ -43,7 +43,8 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Nano-dollars per token of each kind. What is cached costs the list price unless told.
+    """Nano-dollars per token of each kind. What is cached costs the list price unless told, and
+    never more: a hold assumes the uncached price.
 
     Raises:
         InvalidRequest: naming the kind.
@@ -61,6 +62,14 @@ class Prices:
                 raise InvalidRequest(f"{kind}: {price!r} is no whole number", param=kind)
             if not 0 <= price <= _MAX_NANO_USD:
                 raise InvalidRequest(f"{kind}: {price} is not in 0 to {_MAX_NANO_USD}", param=kind)
+        columns = self.columns()
+        for kind in ("text", "image"):
+            cached, listed = columns[f"cached_{kind}"], columns[kind]
+            if cached > listed:
+                raise InvalidRequest(
+                    f"cached_{kind}: {cached} is above the {listed} of what is not cached",
+                    param=f"cached_{kind}",
+                )
 
     def columns(self) -> dict[str, int]:
         image = self.text if self.image is None else self.image

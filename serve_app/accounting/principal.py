@@ -17,6 +17,7 @@ class Principal:
     Attributes:
         models, endpoints: its scope; empty is everything.
         max_pictures: per request, the least of key, team and organisation; None is no limit.
+        weight: of its team beside others in the batch.
         expires_us: from when on the key is refused; None is never.
     """
 
@@ -29,6 +30,7 @@ class Principal:
     models: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
     max_pictures: int | None = None
+    weight: int = 1
     expires_us: int | None = None
 
     @property

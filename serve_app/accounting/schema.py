@@ -84,6 +84,7 @@ accounts = Table(
     _limit("output_tokens_per_minute"),
     _limit("max_concurrent"),
     _limit("max_pictures"),  # per request
+    _limit("weight"),  # a team's, beside other teams in the batch; NULL is 1
     Column("alert_percents", JSON, nullable=False, server_default="[]"),
     Column("alert_url", String(2000)),
     _count("concurrent"),

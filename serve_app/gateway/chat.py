@@ -25,7 +25,7 @@ from serve_app.gateway.tiers import Tiers
 from serve_app.messages import PrepareRequest, Prompt, Trail
 from shards.detokenizer import Vocabulary
 from shards.errors import RequestError
-from shards.request import GenerationRequest, Sampling
+from shards.request import GenerationRequest, Sampling, Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ class Chat:
             prompt=prompt.token_ids,
             sampling=self._fitted(asked, prompt),
             pictures=tuple(patches.picture for patches in prompt.patches),
+            tenant=self._tenant(asked.principal),
         )
 
     def hold_request(
@@ -155,6 +156,13 @@ class Chat:
                 "max_total": format_usd(given + answered),
             },
         }
+
+    def _tenant(self, principal: Principal) -> Tenant:
+        """Teams are told apart by their ids: names can be changed. Nobody has a ``priority`` over
+        others; shares are what weights are for."""
+        team = str(principal.payer.team_id)
+        shared = self.config.decoder.prefix_cache == "shared"
+        return Tenant(team, principal.weight, cache_salt="" if shared else team)
 
     def _fitted(self, asked: Asked, prompt: Prompt) -> Sampling:
         return with_room(asked.sampling, asked.body, len(prompt.token_ids), self.max_context_tokens)

@@ -55,8 +55,13 @@ class Meter:
 
     def read(self, delta: Delta) -> None:
         self._attempt = delta.attempt
+        cached_image = delta.cached_image_tokens
+        cached_text = delta.cached_tokens - cached_image
         self._prompt = Tokens(
-            text=delta.prompt_tokens - delta.image_tokens, image=delta.image_tokens
+            text=delta.prompt_tokens - delta.image_tokens - cached_text,
+            image=delta.image_tokens - cached_image,
+            cached_text=cached_text,
+            cached_image=cached_image,
         )
         self._output[delta.choice] = delta.completion_tokens
 

@@ -119,7 +119,7 @@ def used(system: System, prometheus: Prometheus) -> None:
     assert budget.returncode == 0, budget.stderr
     # Twice, as a series that appears with its first value has not grown yet.
     for _ in range(2):
-        assert traffic.good() == [200, 200, 200]
+        assert traffic.good() == [200, 200, 200, 200]
         assert traffic.bad() == [400, 400, 401, 404, 404]
         assert traffic.limited() == [
             (200, "ok"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 import urllib.error
 import urllib.request
@@ -13,11 +14,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psutil
+from PIL import Image
 
 from tests.e2e.system import System
 
@@ -30,11 +33,12 @@ class Traffic:
     system: System
 
     def good(self) -> list[int]:
-        """Text and pictures, whole and streamed."""
+        """Text and pictures, whole and streamed; a picture that was seen before, and a new one."""
         return [
             self._ask([_picture(PICTURE.read_bytes()), _text("What is this?")]),
             self._ask([_text("Hello!")], stream=True),
             self._ask([_picture(PICTURE.read_bytes()), _text("And this?")], stream=True),
+            self._ask([_picture(_noise()), _text("And that?")]),
         ]
 
     def bad(self) -> list[int]:
@@ -130,6 +134,13 @@ class Traffic:
                 "Content-Type": "application/json",
             },
         )
+
+
+def _noise() -> bytes:
+    """A PNG like no other."""
+    file = BytesIO()
+    Image.frombytes("RGB", (64, 64), os.urandom(64 * 64 * 3)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _text(text: str) -> dict[str, Any]:

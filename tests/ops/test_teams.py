@@ -6,9 +6,12 @@ def test_a_team_from_made_to_limited(system):
         "team acme/ads is made\n"
     )
     said = system.said("teams", "set-budget", "ads", "$1,234.50", "--alert", "80")
-    assert "budget a month          $1,234.50\n" in said
-    assert "alerts at               80 %\n" in said
-    system.said("teams", "set-limits", "acme/ads", "--rpm", "600", "--concurrent", "32")
+    assert "budget a month             $1,234.50\n" in said
+    assert "alerts at                  80 %\n" in said
+    said = system.said("teams", "set-limits", "acme/ads", "--rpm", "600", "--concurrent", "32")
+    assert "weight beside other teams  1\n" in said
+    said = system.said("teams", "set-limits", "acme/ads", "--weight", "3")
+    assert "weight beside other teams  3\n" in said
     limits = system.json("teams", "set-limits", "ads", "--concurrent", "none")
     assert limits["budget_usd"] == "1234.5"
     assert (limits["requests_per_minute"], limits["max_concurrent"]) == (600, None)

@@ -266,13 +266,15 @@ def test_the_groups_own_word_goes_before_what_was_scraped(running, state, ports)
     (group,) = overview(running, state, refuse).as_dict()["groups"]
     assert group["stats"]["running"] == 3
     assert group["rank_pids"] == [17, 18]
+    assert "late" not in group
 
 
 def test_a_key_that_may_not_see_the_groups_gets_what_was_scraped(running, state, ports):
     ports.answers["/admin/groups"] = (403, "{}")
     seen = overview(running, state, refuse)
     (group,) = seen.as_dict()["groups"]
-    assert (group["group"], group["stats"]["running"]) == ("a", 3)
+    assert (group["group"], group["stats"]["running"], group["late"]) == ("a", 3, True)
+    assert "last token 0.5 s ago, all that up to 10 s ago" in seen.as_text()
     assert seen.tokens_per_s == 20.0
 
 

@@ -17,6 +17,7 @@ from ray.serve.exceptions import BackPressureError
 from serve_app import serve_handles
 from serve_app.errors import GenerationFailed, InvalidRequest, Overloaded, ServerFault
 from serve_app.messages import (
+    EncodeRequest,
     Features,
     Generate,
     JournalPage,
@@ -30,7 +31,14 @@ from shards.conversation import Conversation
 from shards.engine import EngineStats
 from shards.errors import GroupError, QueueFullError, RequestError
 from shards.grid import Grid
-from shards.request import Delta, FinishReason, GenerationRequest, Picture, Sampling
+from shards.request import (
+    Delta,
+    FinishReason,
+    GenerationRequest,
+    Picture,
+    Sampling,
+    Tenant,
+)
 from shards.tally import Tally
 
 PICTURE = Picture(Grid(1, 2), "abc")
@@ -68,6 +76,7 @@ class Handle:
 
     def __init__(self, **methods: Callable[[Any], Any]) -> None:
         self.called_by_reference: list[bool] = []
+        self.sessions: list[str] = []
         self.replicas: list[Callable[[str, Any], Any]] = []
         self._methods = methods
 
@@ -86,17 +95,18 @@ class Handle:
 
         return SimpleNamespace(results_async=results_async)
 
-    def options(self, *, _by_reference: bool, **options: Any) -> Any:
+    def options(self, *, _by_reference: bool = True, session_id: str = "", **_: Any) -> Any:
         def calling(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
             def remote(argument: Any) -> Any:
                 self.called_by_reference.append(_by_reference)
+                self.sessions.append(session_id)
                 return method(argument)
 
             return remote
 
         calls = {name: calling(method) for name, method in self._methods.items()}
         methods = {name: SimpleNamespace(remote=remote) for name, remote in calls.items()}
-        return SimpleNamespace(**methods, broadcast=self.broadcast)
+        return SimpleNamespace(**methods, broadcast=self.broadcast, options=self.options)
 
 
 class Stream:
@@ -125,6 +135,7 @@ class Tiers:
         self.jobs: list[Generate] = []
         self.prepared = 0
         self.encoded = 0
+        self.asked: list[EncodeRequest] = []
         self.streams = list(streams)
         self.prepares = list(prepares or [])
         self.metrics = SimpleNamespace(
@@ -156,6 +167,7 @@ class Tiers:
     def _encode(self, request: Any) -> Awaitable[tuple[Features, ...]]:
         async def answer() -> tuple[Features, ...]:
             self.encoded += 1
+            self.asked.append(request)
             return tuple(Features(p.picture, f"features of {p.ref}") for p in request.patches)
 
         return answer()
@@ -181,6 +193,20 @@ async def test_what_carries_references_is_called_by_reference():
     tiers = Tiers([Stream((delta(1, FinishReason.LENGTH),))])
     await tiers.answer()
     assert [handle.called_by_reference for handle in tiers.handles] == [[True]] * 3
+
+
+async def test_each_picture_goes_where_its_content_leads_and_features_keep_their_order():
+    tiers = Tiers([Stream((delta(1, FinishReason.LENGTH),))])
+    others = [replace(PICTURE, content=content) for content in ("abc", "def", "abc")]
+    tenant = Tenant("7", cache_salt="7")
+    request = replace(REQUEST, pictures=tuple(others), tenant=tenant)
+    patches = tuple(Patches(picture, place) for place, picture in enumerate(others))
+    prompt = replace(await tiers.tiers.prepare(SOURCE), patches=patches)
+    assert [d async for d in tiers.tiers.generate(request, prompt)]
+    assert tiers.handles[1].sessions == ["7:abc", "7:def", "7:abc"]
+    assert [each.cache_salt for each in tiers.asked] == ["7"] * 3
+    refs = [features.ref for features in tiers.jobs[0].features]
+    assert refs == ["features of 0", "features of 1", "features of 2"]
 
 
 async def test_text_alone_goes_by_message():
@@ -359,7 +385,7 @@ async def test_a_request_aborted_while_its_pictures_are_encoded_never_reaches_a_
     tiers.broadcast_to(lambda method, argument: None)
     slow = Slow()
 
-    async def encode(self: Any, request_id: str, prompt: Prompt) -> tuple[Features, ...]:
+    async def encode(self: Any, request: Any, prompt: Prompt) -> tuple[Features, ...]:
         await slow.wait()
         return ()
 
@@ -381,7 +407,8 @@ async def test_a_request_aborted_between_two_attempts_is_not_sent_again(monkeypa
     async def sleep(seconds: float) -> None:
         await slow.wait()
 
-    monkeypatch.setattr(serve_handles, "asyncio", SimpleNamespace(sleep=sleep))
+    waits = SimpleNamespace(sleep=sleep, gather=asyncio.gather)
+    monkeypatch.setattr(serve_handles, "asyncio", waits)
     answer = asyncio.create_task(tiers.answer())
     await slow.begun.wait()
     await tiers.tiers.abort(["r"])

@@ -14,7 +14,10 @@ Whole = Annotated[StrictInt, Field(ge=0, le=2**53)]
 
 
 class LimitsBody(Body):
-    """What is left out stays as it is; null lifts a limit. A budget is for each month (UTC)."""
+    """What is left out stays as it is; null lifts a limit. A budget is for each month (UTC).
+
+    Only teams have a weight; null is 1.
+    """
 
     budget_usd: UsdIn | None = None
     requests_per_minute: Whole | None = None
@@ -22,6 +25,7 @@ class LimitsBody(Body):
     output_tokens_per_minute: Whole | None = None
     max_concurrent: Whole | None = None
     max_pictures: Whole | None = None
+    weight: Whole | None = None
     alert_percents: list[Whole] = Field([], max_length=10)
     alert_url: Annotated[str, Field(max_length=2000)] | None = None
 
@@ -49,6 +53,7 @@ class LimitsAnswer(Answer):
     output_tokens_per_minute: int | None
     max_concurrent: int | None
     max_pictures: int | None
+    weight: int | None
     alert_percents: list[int]
     alert_url: str | None
 

@@ -79,6 +79,25 @@ async def test_the_least_picture_limit_of_key_team_and_organisation_counts(direc
         assert (await directory.principal(key.secret)).max_pictures == least
 
 
+async def test_a_team_has_a_weight_and_its_keys_go_by_it(directory, watch):
+    key = await directory.create_key("default", "ci", actor="me")
+    assert (await directory.principal(key.secret)).weight == 1
+    for asked, weight in ((3, 3), (None, 1)):
+        await directory.change_limits(Scope.TEAM, "default", {"weight": asked}, actor="me")
+        watch.turn(1)
+        assert (await directory.principal(key.secret)).weight == weight
+    assert (await directory.team("default")).limits.weight is None
+
+
+async def test_only_a_team_has_a_weight(directory):
+    key = await directory.create_key("default", "ci", actor="me")
+    for scope, name in ((Scope.KEY, key.public_id), (Scope.ORGANISATION, "default")):
+        with pytest.raises(InvalidRequest, match=f"no {scope} does"):
+            await directory.change_limits(scope, name, {"weight": 2}, actor="me")
+    with pytest.raises(InvalidRequest, match="weight"):
+        await directory.create_key("default", "other", limits=Limits(weight=2), actor="me")
+
+
 async def test_a_rotated_key_and_its_successor_bill_the_same_team_until_the_overlap_ends(
     directory, watch
 ):

@@ -19,6 +19,9 @@ HOOK = "https://hooks.example.com/the-canary-path"
         ("output_tokens_per_minute", 10**12 + 1),
         ("max_concurrent", 0),
         ("max_pictures", -1),
+        ("weight", 0),
+        ("weight", 1001),
+        ("weight", 1.5),
         ("alert_percents", (0,)),
         ("alert_percents", (101,)),
         ("alert_percents", (50.0,)),
@@ -50,7 +53,7 @@ def test_percents_are_kept_ascending_and_once():
 
 
 def test_limits_go_to_a_row_and_back():
-    limits = Limits(1, 2, 3, 4, 5, 6, (80, 100), HOOK)
+    limits = Limits(1, 2, 3, 4, 5, 6, 7, (80, 100), HOOK)
     assert Limits.of_row({**limits.columns(), "name": "more"}) == limits
 
 

@@ -116,6 +116,16 @@ async def test_the_migrated_schema_is_the_one_that_the_code_uses(database):
     assert migrated == declared
 
 
+async def test_teams_of_the_first_release_have_no_weight(database):
+    await fill(database)
+    query = select(schema.accounts.c.weight).where(schema.accounts.c.id == 9)
+    async with database.read() as connection:
+        assert (await connection.execute(query)).scalar_one() is None
+    with pytest.raises(exc.IntegrityError):
+        async with database.write() as connection:
+            await connection.execute(update(schema.accounts).values(weight=-1))
+
+
 async def test_the_platforms_accounts_are_there(database):
     query = select(schema.accounts.c.id, schema.accounts.c.scope).order_by("id")
     async with database.read() as connection:

@@ -201,6 +201,8 @@ async def test_a_model_without_a_price_is_not_found(book):
         ("output", {"text": 1, "output": 1.5}),
         ("image", {"text": 1, "output": 1, "image": True}),
         ("cached_text", {"text": 1, "output": 1, "cached_text": 10**12 + 1}),
+        ("cached_text", {"text": 1, "output": 1, "cached_text": 2}),
+        ("cached_image", {"text": 5, "output": 1, "image": 1, "cached_image": 2}),
     ],
 )
 def test_a_bad_price_is_refused_by_name(kind, prices):

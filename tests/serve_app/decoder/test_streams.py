@@ -1,24 +1,53 @@
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from serve_app.decoder.streams import Streams
 from shards.errors import GroupError
-from shards.request import Delta, FinishReason
+from shards.request import Delta, FinishReason, Timing, TokenLogprob
 
 
 def delta(request_id: str, token: int) -> Delta:
     return Delta(request_id, 0, (token,), prompt_tokens=1, completion_tokens=1)
 
 
-async def test_deltas_that_wait_are_taken_together_and_in_order():
+async def test_deltas_that_wait_are_taken_as_one_and_in_order():
     streams = Streams()
     stream = streams.open("a")
     streams.deliver([delta("a", 1), delta("a", 2)])
-    assert [d.token_ids for d in await stream.take()] == [(1,), (2,)]
+    assert [d.token_ids for d in await stream.take()] == [(1, 2)]
     streams.deliver([delta("a", 3)])
     assert [d.token_ids for d in await stream.take()] == [(3,)]
+
+
+async def test_a_joined_delta_says_what_its_parts_said():
+    def part(choice: int, token: int, completion: int, **more: Any) -> Delta:
+        entry = TokenLogprob(token, -0.5)
+        return Delta("a", choice, (token,), 9, completion, logprobs=(entry,), **more)
+
+    streams = Streams()
+    stream = streams.open("a")
+    ending = {"finish_reason": FinishReason.STOP, "stop": "end", "timing": Timing(1.0)}
+    streams.deliver([part(0, 1, 1), part(1, 5, 1), part(0, 2, 2, **ending), part(1, 6, 2)])
+    first, second = await stream.take()
+    assert first == replace(
+        part(0, 2, 2, **ending),
+        token_ids=(1, 2),
+        logprobs=(TokenLogprob(1, -0.5), TokenLogprob(2, -0.5)),
+    )
+    assert first.timing == Timing(1.0)
+    assert (second.choice, second.token_ids, second.completion_tokens) == (1, (5, 6), 2)
+    assert second.finish_reason is None
+
+
+async def test_the_choice_that_was_heard_last_comes_last():
+    streams = Streams()
+    stream = streams.open("a")
+    choices = (0, 1, 0)
+    streams.deliver([replace(delta("a", 1), choice=choice) for choice in choices])
+    assert [d.choice for d in await stream.take()] == [1, 0]
 
 
 async def test_take_waits_for_the_first_delta():
@@ -70,7 +99,7 @@ async def test_after_the_first_tokens_those_that_come_soon_travel_together():
         await asyncio.sleep(0.01)
     assert not taking.done()
     streams.deliver([replace(delta("a", 4), finish_reason=FinishReason.STOP)])
-    assert [d.token_ids for d in await taking] == [(2,), (3,), (4,)]
+    assert [d.token_ids for d in await taking] == [(2, 3, 4)]
 
 
 async def test_the_more_streams_the_longer_each_waits_between_items():

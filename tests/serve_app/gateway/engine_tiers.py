@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +36,7 @@ class EngineTiers:
         prepare_error, generate_error: raised; the latter after ``items`` items were delivered.
         hangs: after ``items`` items nothing more comes, but for what ``abort`` brings.
         step_delay_s: between steps.
+        cached_text, cached_image: of every prompt, tokens that a prefix cache is said to hold.
         abort_error, journal_error: raised; an abort that fails has no effect.
 
     Attributes to look at: ``requests`` as they came, ``closed`` ids of generators that ended,
@@ -49,6 +51,7 @@ class EngineTiers:
         self.hangs = False
         self.items = 0
         self.step_delay_s = 0.0
+        self.cached_text = self.cached_image = 0
         self.readiness_answer = Readiness(True)
         self.requests: list[GenerationRequest] = []
         self.prepared: list[PrepareRequest] = []
@@ -212,13 +215,32 @@ class EngineTiers:
 
     def _emit(self, deltas: Sequence[Delta]) -> None:
         """Journal first, then deliver."""
-        self._journals[self.group] += self.engine.tallies()
+        self._journals[self.group] += map(self._found, self.engine.tallies())
         by_request: dict[str, list[Delta]] = {}
-        for delta in deltas:
+        for delta in map(self._told_of_cache, deltas):
             by_request.setdefault(delta.request_id, []).append(delta)
         for request_id, own in by_request.items():
             if request_id in self._streams:
                 self._streams[request_id].put(tuple(own))
+
+    def _found(self, tally: Tally) -> Tally:
+        text, image = min(self.cached_text, tally.text), min(self.cached_image, tally.image)
+        return replace(
+            tally,
+            text=tally.text - text,
+            image=tally.image - image,
+            cached_text=tally.cached_text + text,
+            cached_image=tally.cached_image + image,
+        )
+
+    def _told_of_cache(self, delta: Delta) -> Delta:
+        text = min(self.cached_text, delta.prompt_tokens - delta.image_tokens)
+        image = min(self.cached_image, delta.image_tokens)
+        return replace(
+            delta,
+            cached_tokens=delta.cached_tokens + text + image,
+            cached_image_tokens=delta.cached_image_tokens + image,
+        )
 
 
 class _Stream:

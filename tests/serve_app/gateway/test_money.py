@@ -48,6 +48,8 @@ def journal(gateway: Gateway) -> dict[str, int]:
     for tally in gateway.tiers.tallies.values():
         counted["text"] += tally.text
         counted["image"] += tally.image
+        counted["cached_text"] += tally.cached_text
+        counted["cached_image"] += tally.cached_image
         counted["output"] += tally.output
     return {kind: count for kind, count in counted.items() if count}
 
@@ -88,6 +90,46 @@ def test_an_answer_costs_what_its_lines_add_up_to(gateway: Gateway, path: str, s
         assert answer.headers["x-request-cost-usd"] == body["usage"]["cost"]["total"]
     eventually(gateway.store.closed)
     assert gateway.store.lines(waste=True) == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_cached_is_told_and_billed_as_cached(serve, store, stream: bool) -> None:
+    tiers = serve().tiers  # and the first price is there
+    store.reprice(cached_text=200, cached_image=100)
+    gateway = serve(tiers)
+    gateway.tiers.cached_text, gateway.tiers.cached_image = 3, 5
+    content = [text_part("What?"), image_part(40, 56)]
+    options = {"stream_options": {"include_usage": True}} if stream else {}
+    answer = gateway.endpoint.chat(
+        messages=[{"role": "user", "content": content}],
+        n=2,
+        max_tokens=7,
+        ignore_eos=True,
+        stream=stream,
+        **options,
+    )
+    usage = (json.loads(answer.text.split("data: ")[-2]) if stream else answer.json())["usage"]
+    details, billed = usage["prompt_tokens_details"], gateway.store.tokens()
+    assert details["cached_tokens"] == billed["cached_text"] + billed["cached_image"] == 8
+    assert details["text_tokens"] == billed["text"] + billed["cached_text"]
+    assert details["image_tokens"] == billed["image"] + billed["cached_image"]
+    assert usage["prompt_tokens"] == details["text_tokens"] + details["image_tokens"]
+    assert gateway.store.billed() == Decimal(usage["cost"]["total"]) * NANO
+    by_kind = {line["kind"]: line["nano_usd"] for line in gateway.store.lines() if line["tokens"]}
+    assert (by_kind["cached_text"], by_kind["cached_image"]) == (3 * 200, 5 * 100)
+    eventually(gateway.store.closed)
+    assert billed == journal(gateway)
+    assert gateway.store.lines(waste=True) == []
+
+
+def test_leaving_early_does_not_make_what_was_cached_dearer(gateway: Gateway) -> None:
+    gateway.tiers.cached_text = 3
+    gateway.tiers.step_delay_s = 0.01
+    begin(gateway.endpoint).close()
+    eventually(gateway.store.closed)
+    assert gateway.store.outcomes() == ["disconnected"]
+    assert gateway.store.tokens() == journal(gateway)
+    assert gateway.store.tokens()["cached_text"] == 3
 
 
 def test_what_is_held_is_what_the_quote_says(gateway: Gateway) -> None:
@@ -132,6 +174,8 @@ def test_leaving_while_it_is_held_frees_the_hold(gateway, monkeypatch, stream) -
 @pytest.mark.parametrize("stream", [False, True])
 def test_leaving_before_the_first_token_costs_the_prompt(gateway: Gateway, stream: bool) -> None:
     gateway.tiers.hangs = True
+    # Or the engine might have said all of it before the client leaves.
+    gateway.tiers.step_delay_s = 0.01
     hang_up(gateway.endpoint, stream=stream)
     eventually(gateway.store.closed)
     assert gateway.store.outcomes() == ["disconnected"]

@@ -10,6 +10,7 @@ async def test_a_team_is_made_limited_and_listed(portal):
     limits = {
         "budget_usd": "1234.500000001",
         "requests_per_minute": 60,
+        "weight": 3,
         "alert_percents": [80, 50],
         "alert_url": f"https://{ALERT_HOST}/secret-path",
     }
@@ -18,6 +19,7 @@ async def test_a_team_is_made_limited_and_listed(portal):
     shown = answer.json()
     assert shown["budget_usd"] == "1234.500000001"
     assert (shown["requests_per_minute"], shown["max_concurrent"]) == (60, None)
+    assert shown["weight"] == 3
     assert shown["alert_percents"] == [50, 80]
     assert "secret-path" not in answer.text
     (listed,) = [t for t in (await portal.got("/admin/teams"))["data"] if t["name"] == "ads"]
@@ -60,6 +62,8 @@ async def test_refusals(portal):
         ("PATCH", "/admin/organisations/nobody/limits", {}, 404),
         ("PATCH", "/admin/teams/research/limits", {"alert_url": "http://169.254.169.254/"}, 400),
         ("PATCH", "/admin/teams/research/limits", {"requests_per_minute": 0}, 400),
+        ("PATCH", "/admin/teams/research/limits", {"weight": 0}, 400),
+        ("PATCH", "/admin/organisations/default/limits", {"weight": 2}, 400),
     ):
         answer = await portal.admin.request(method, path, json=body)
         assert answer.status_code == status, answer.text

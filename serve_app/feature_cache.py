@@ -1,0 +1,119 @@
+"""Features of pictures that may come again, as in the next turn. Knows neither Ray nor torch.
+
+A picture is known by its content hash, its grid and a salt: who does not share a salt learns
+nothing, not even from how long an answer takes, of what others have sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shards.request import Picture
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A picture, for those of one salt."""
+
+    picture: Picture
+    salt: str
+
+
+@dataclass(slots=True)
+class _Encoding:
+    """One picture on its way through the encoder, and for how many."""
+
+    task: asyncio.Task[np.ndarray]
+    waiting: int = 0
+
+
+class FeatureCache:
+    """The last used, within ``max_bytes``; what is being encoded is waited for. In one event loop.
+
+    Args:
+        watch: told after each change how many bytes are kept.
+    """
+
+    def __init__(self, max_bytes: int, watch: Callable[[int], None] | None = None) -> None:
+        self._max_bytes = max_bytes
+        self._watch = watch
+        self._bytes = 0
+        # The least recently used first.
+        self._kept: OrderedDict[Known, np.ndarray] = OrderedDict()
+        self._encodings: dict[Known, _Encoding] = {}
+
+    async def features(
+        self, known: Known, encode: Callable[[], Coroutine[Any, Any, np.ndarray]]
+    ) -> tuple[np.ndarray, bool]:
+        """[patches, vision hidden], not to be written to, and whether ``encode`` was not needed.
+
+        Who is cancelled leaves the encoding to the others who wait for it; the last one ends it.
+
+        Raises:
+            Exception: what ``encode`` raised; others who waited for it try their own.
+        """
+        while True:
+            kept = self._kept.get(known)
+            if kept is not None:
+                self._kept.move_to_end(known)
+                return kept, True
+            encoding = self._encodings.get(known)
+            if encoding is None:
+                return await self._result(known, self._begun(known, encode)), False
+            # The pixels of whoever came first may be lost; ours are not.
+            with suppress(Exception):
+                return await self._result(known, encoding), True
+
+    def _begun(
+        self, known: Known, encode: Callable[[], Coroutine[Any, Any, np.ndarray]]
+    ) -> _Encoding:
+        # Serve cancels what carries a request's context, and this may outlive its first request.
+        task = asyncio.get_running_loop().create_task(encode(), context=Context())
+        encoding = self._encodings[known] = _Encoding(task)
+        # Before anybody who waits for it goes on.
+        task.add_done_callback(lambda _: self._ended(known, encoding))
+        return encoding
+
+    def _ended(self, known: Known, encoding: _Encoding) -> None:
+        self._forget(known, encoding)
+        task = encoding.task
+        if not task.cancelled() and task.exception() is None:
+            self._keep(known, task.result())
+
+    def _forget(self, known: Known, encoding: _Encoding) -> None:
+        if self._encodings.get(known) is encoding:
+            del self._encodings[known]
+
+    async def _result(self, known: Known, encoding: _Encoding) -> np.ndarray:
+        encoding.waiting += 1
+        try:
+            return await asyncio.shield(encoding.task)
+        finally:
+            encoding.waiting -= 1
+            if not encoding.waiting:
+                # Nothing where it is done. Who comes now begins anew.
+                encoding.task.cancel()
+                self._forget(known, encoding)
+
+    def _keep(self, known: Known, features: np.ndarray) -> None:
+        if features.nbytes > self._max_bytes or known in self._kept:
+            return
+        if features.base is not None:
+            # A part of what its whole pass computed would keep all of that alive.
+            features = features.copy()
+        self._kept[known] = features
+        self._bytes += features.nbytes
+        while self._bytes > self._max_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= oldest.nbytes
+        if self._watch is not None:
+            self._watch(self._bytes)
