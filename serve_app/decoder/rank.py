@@ -176,6 +176,8 @@ class Rank:
             max_batch_sequences=decoder.max_batch_sequences,
             max_step_tokens=decoder.max_step_tokens,
             max_waiting=decoder.max_waiting,
+            prefix_cache=decoder.prefix_cache != "off",
+            max_drafts=decoder.max_drafts,
         )
         self._loop = EngineLoop(
             engine,
