@@ -164,10 +164,7 @@ class ServeTiers:
         return tuple(pages.values())
 
     async def computed(self) -> Mapping[str, int]:
-        return {
-            pulse.group: pulse.stats.prompt_tokens_total + pulse.stats.generated_tokens_total
-            for pulse in await self._every_group("pulse")
-        }
+        return {pulse.group: pulse.stats.tallied for pulse in await self._every_group("pulse")}
 
     async def groups(self) -> Sequence[Pulse | None]:
         answers = await _ask(self._decoder, "pulse")

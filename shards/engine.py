@@ -49,7 +49,7 @@ class EngineStats:
         last_token_at: ``clock`` when a token was last drawn; None before the first.
         step_seconds_total: spent in steps, from scheduling to the last token drawn.
         step_sequences_total: sequences computed, summed over steps.
-        queried_tokens_total: prompt tokens looked up in the prefix cache, once per request.
+        queried_tokens_total: prompt tokens looked up in the prefix cache, once per metered request.
         cached_tokens_total: those found there.
         drafted_tokens_total: guessed tokens that were computed.
         accepted_tokens_total: those that were right.
@@ -74,6 +74,11 @@ class EngineStats:
     accepted_tokens_total: int = 0
     put_back_total: int = 0
     recomputed_tokens_total: int = 0
+
+    @property
+    def tallied(self) -> int:
+        """Tokens of all tallies together: computed, or found in the prefix cache."""
+        return self.prompt_tokens_total + self.cached_tokens_total + self.generated_tokens_total
 
 
 class Engine:

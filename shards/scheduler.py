@@ -42,7 +42,7 @@ class Counters:
     """What happened so far, in tokens but for ``put_back`` (choices).
 
     Attributes:
-        queried: prompt tokens looked up in the prefix cache, once per request.
+        queried: prompt tokens looked up in the prefix cache, once per metered request.
         cached: those found.
         drafted, accepted: guessed tokens that were computed, and those that were right.
         put_back: times that a choice lost its seat.
@@ -131,8 +131,9 @@ class Scheduler:
         generation, limits = choice.generation, self.limits
         if choice.index == 0 and choice.reached == 0:
             generation.note_cached(choice.found)
-            self.counters.queried += len(generation.request.prompt)
-            self.counters.cached += choice.found
+            if generation.metered:
+                self.counters.queried += len(generation.request.prompt)
+                self.counters.cached += choice.found
         reached = max(choice.reached, choice.found)
         before = choice.computed
         accepted = max(drawn - 1, 0)

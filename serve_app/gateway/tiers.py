@@ -63,7 +63,8 @@ class Tiers(Protocol):
         """
 
     async def computed(self) -> Mapping[str, int]:
-        """Tokens that each running group has computed since it started, as it counts them itself.
+        """Tokens that each running group has computed since it started, or had in its prefix cache,
+        as it counts them itself.
 
         Raises:
             Overloaded: a group did not answer.

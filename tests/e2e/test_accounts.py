@@ -18,7 +18,7 @@ QUESTION = [{"role": "user", "content": "Hi"}]
 def run(system):
     def run(*args):
         result = system.home.pixtral(*args)
-        assert result.returncode == 0, result.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
     return run

@@ -132,8 +132,7 @@ class EngineTiers:
         return await self._at_home(lambda: self._read_journals(bookmarks))
 
     async def computed(self) -> Mapping[str, int]:
-        stats = self.engine.stats()
-        return {self.group: stats.prompt_tokens_total + stats.generated_tokens_total}
+        return {self.group: self.engine.stats().tallied}
 
     async def groups(self) -> Sequence[Pulse | None]:
         return [Pulse(self.group, 0.0, 30.0, self.engine.stats(), ())]
