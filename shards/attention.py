@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
-from shards.step import SequenceStep
+from shards.batch import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class StepLayout:
 
     @classmethod
     def of(
-        cls, sequences: Sequence[SequenceStep], block_size: int, device: torch.device
+        cls, sequences: Sequence[Work], block_size: int, device: torch.device
     ) -> StepLayout:
         """Lay out a step; every index is computed once here, on the host, for all layers."""
         offsets = torch.arange(block_size)

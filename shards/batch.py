@@ -13,7 +13,7 @@ being sent. A step is ``apply`` → compute → ``accept``:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shards.request import TokenLogprob
@@ -78,7 +78,8 @@ class SequenceState:
             )
         if advance.masks and len(advance.masks) != 1 + len(advance.drafts):
             raise PlanViolationError(f"row {self.row} has {len(advance.masks)} masks for its draws")
-        rows = self._picture_rows(tokens) if self.pictures else ()
+        # A draft that is a placeholder shows no picture; it is banned, so it is not drawn either.
+        rows = self._picture_rows(tokens[: self.missing]) if self.pictures else ()
         samples = self._samples(advance) if draws else ()
         return Work(self, self.computed, tuple(tokens), advance.drafts, rows, samples)
 
@@ -190,6 +191,9 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __iter__(self) -> Iterator[SequenceState]:
+        return iter(self._rows.values())
 
     def apply(self, plan: StepPlan) -> list[Work]:
         """Take in a plan; what is to be computed, in the batch's order.
