@@ -78,7 +78,8 @@ class SequenceState:
             )
         if advance.masks and len(advance.masks) != 1 + len(advance.drafts):
             raise PlanViolationError(f"row {self.row} has {len(advance.masks)} masks for its draws")
-        rows = self._picture_rows(tokens) if self.pictures else ()
+        # A draft that is a placeholder shows no picture; it is banned, so it is not drawn either.
+        rows = self._picture_rows(tokens[: self.missing]) if self.pictures else ()
         samples = self._samples(advance) if draws else ()
         return Work(self, self.computed, tuple(tokens), advance.drafts, rows, samples)
 

@@ -1,23 +1,27 @@
 """The only file that touches torch.distributed.
 
-Tensor collectives run on the compute device's backend (NCCL or Gloo). Objects (step plans) travel
-over a Gloo group of their own, so that control never queues behind device work.
+Tensors in a GPU's memory travel by NCCL. Ranks of one host share memory (shared_memory.py) for
+tensors in main memory and for objects (step plans), so that control never queues behind device
+work; Gloo brings the ranks together, and does the rest where no memory can be shared.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from shards.errors import GroupError
+from shards.shared_memory import Reduction, SharedMemory
 
 T = TypeVar("T")
-Reduction = Literal["sum", "max", "min"]
 _REDUCTIONS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
 
 
@@ -26,10 +30,15 @@ class Communicator(Protocol):
 
     Every call is collective: all ranks make it in the same order with the same shapes.
     All raise GroupError when a peer died or stayed silent past the time-out.
+
+    Attributes:
+        seconds: this rank has spent in collectives of tensors, waiting for its peers included; on
+            a GPU, which waits by itself, only what launching them took.
     """
 
     rank: int
     size: int
+    seconds: float
 
     def all_reduce(self, tensor: torch.Tensor, op: Reduction = "sum") -> torch.Tensor:
         """Reduce in place; returns ``tensor``."""
@@ -51,6 +60,7 @@ class SingleRank:
 
     rank = 0
     size = 1
+    seconds = 0.0
 
     def all_reduce(self, tensor: torch.Tensor, op: Reduction = "sum") -> torch.Tensor:
         del op
@@ -92,6 +102,7 @@ class ProcessGroup:
     ) -> None:
         self.rank = rank
         self.size = size
+        self.seconds = 0.0
         # Loopback: Gloo would otherwise resolve the host's name and listen on an outside interface.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         timeout = timedelta(seconds=timeout_s)
@@ -109,54 +120,99 @@ class ProcessGroup:
                 if backend == "gloo"
                 else dist.new_group(backend="gloo", timeout=timeout)
             )
+            self._shared = SharedMemory.join(rank, size, self._exchange, timeout_s)
         except RuntimeError as error:
             raise GroupError(f"rank {rank} of {size} could not join its group: {error}") from error
 
+    @property
+    def shares_memory(self) -> bool:
+        """Whether main memory and objects travel by memory that the ranks share, not by Gloo."""
+        return self._shared is not None
+
     def all_reduce(self, tensor: torch.Tensor, op: Reduction = "sum") -> torch.Tensor:
-        try:
-            dist.all_reduce(tensor, op=_REDUCTIONS[op])
-        except RuntimeError as error:
-            raise self._broken(error) from error
+        with self._collective():
+            if (shared := self._shared_for(tensor)) is None:
+                dist.all_reduce(tensor, op=_REDUCTIONS[op])
+            elif tensor.is_contiguous():
+                shared.all_reduce(tensor, op)
+            else:
+                dense = tensor.contiguous()
+                shared.all_reduce(dense, op)
+                tensor.copy_(dense)
         return tensor
 
     def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.contiguous()
         gathered = tensor.new_empty((self.size, *tensor.shape))
-        try:
-            dist.all_gather(list(gathered.unbind(0)), tensor)
-        except RuntimeError as error:
-            raise self._broken(error) from error
+        with self._collective():
+            if (shared := self._shared_for(tensor)) is None:
+                dist.all_gather(list(gathered.unbind(0)), tensor)
+            else:
+                shared.all_gather(tensor, gathered)
         return gathered
 
     def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
-        try:
-            dist.broadcast(tensor, src=0)
-        except RuntimeError as error:
-            raise self._broken(error) from error
+        with self._collective():
+            if (shared := self._shared_for(tensor)) is None:
+                dist.broadcast(tensor, src=0)
+            elif tensor.is_contiguous():
+                shared.broadcast(tensor)
+            else:
+                dense = tensor.contiguous()
+                shared.broadcast(dense)
+                tensor.copy_(dense)
         return tensor
 
     def broadcast_object(self, value: T | None) -> T:
-        size = torch.zeros(1, dtype=torch.int64)
         payload = b""
         if self.rank == 0:
             payload = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-            size[0] = len(payload)
         try:
-            dist.broadcast(size, src=0, group=self._control)
-            if self.rank == 0:
-                buffer = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+            if self._shared is None:
+                payload = self._broadcast_bytes(payload)
             else:
-                buffer = torch.empty(int(size.item()), dtype=torch.uint8)
-            dist.broadcast(buffer, src=0, group=self._control)
-        except RuntimeError as error:
+                payload = self._shared.broadcast_bytes(payload)
+        except (RuntimeError, GroupError) as error:
             raise self._broken(error) from error
-        result: T = value if value is not None else pickle.loads(buffer.numpy().tobytes())
+        result: T = value if value is not None else pickle.loads(payload)
         return result
 
     def close(self) -> None:
+        if self._shared is not None:
+            self._shared.close()
         if dist.is_initialized():
             dist.destroy_process_group()
 
-    def _broken(self, error: RuntimeError) -> GroupError:
+    def _shared_for(self, tensor: torch.Tensor) -> SharedMemory | None:
+        return self._shared if tensor.device.type == "cpu" else None
+
+    def _broadcast_bytes(self, payload: bytes) -> bytes:
+        """Rank 0's bytes on every rank, over Gloo."""
+        size = torch.tensor([len(payload)])
+        dist.broadcast(size, src=0, group=self._control)
+        if self.rank == 0:
+            buffer = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+        else:
+            buffer = torch.empty(int(size.item()), dtype=torch.uint8)
+        dist.broadcast(buffer, src=0, group=self._control)
+        return buffer.numpy().tobytes()
+
+    def _exchange(self, value: object) -> list[Any]:
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self._control)
+        return values
+
+    @contextmanager
+    def _collective(self) -> Iterator[None]:
+        """Count the time, and give a failure the group's name for it."""
+        started = time.perf_counter()
+        try:
+            yield
+        except (RuntimeError, GroupError) as error:
+            raise self._broken(error) from error
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def _broken(self, error: Exception) -> GroupError:
         first_line = str(error).splitlines()[0]
         return GroupError(f"rank {self.rank} of {self.size} lost its group: {first_line}")

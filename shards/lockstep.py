@@ -10,11 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shards.errors import GroupError
-from shards.step import Drawn, PictureKey, Runner, StepPlan, nothing
+from shards.step import (
+    Advance,
+    Begin,
+    Drawn,
+    Draws,
+    PictureKey,
+    PictureSpan,
+    Runner,
+    StepPlan,
+    nothing,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,30 +31,10 @@ if TYPE_CHECKING:
     from shards.comm import Communicator
 
 
-@dataclass(frozen=True, slots=True)
-class AddPicture:
-    """``features`` are in host memory and go there, so they travel with the command."""
-
-    key: PictureKey
-    features: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class DropPicture:
-    key: PictureKey
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    plan: StepPlan
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    pass
-
-
-Command: TypeAlias = AddPicture | DropPicture | Run | Close
+# What the leader tells: a verb and its values. Plans and keys go as bare tuples: a step in which
+# every sequence decodes is some twenty bytes however many there are.
+_RUN, _ADD_PICTURE, _DROP_PICTURE, _CLOSE = range(4)
+Command: TypeAlias = tuple[Any, ...]
 
 
 class Leader:
@@ -59,24 +48,26 @@ class Leader:
         self._comm = comm
 
     def add_picture(self, key: PictureKey, features: np.ndarray) -> None:
-        self._tell(AddPicture(key, features))
+        # In host memory here and there, so they travel with the command.
+        self._tell(_ADD_PICTURE, _values(key), features)
         self._runner.add_picture(key, features)
 
     def drop_picture(self, key: PictureKey) -> None:
-        self._tell(DropPicture(key))
+        self._tell(_DROP_PICTURE, _values(key))
         self._runner.drop_picture(key)
 
     def run(self, plan: StepPlan, meanwhile: Callable[[], None] = nothing) -> Sequence[Drawn]:
-        self._tell(Run(plan))
+        if self._comm.size > 1:
+            self._tell(_RUN, *packed(plan))
         return self._runner.run(plan, meanwhile)
 
     def close(self) -> None:
         """End the followers' loops; a group that is broken has none left."""
         with suppress(GroupError):
-            self._tell(Close())
+            self._tell(_CLOSE)
         self._runner.close()
 
-    def _tell(self, command: Command) -> None:
+    def _tell(self, *command: Any) -> None:
         if self._comm.size > 1:
             self._comm.broadcast_object(command)
 
@@ -90,19 +81,56 @@ def follow(runner: Runner, comm: Communicator) -> None:
     try:
         while True:
             command: Command = comm.broadcast_object(None)
-            if isinstance(command, Close):
-                return
-            _obey(command, runner)
+            match command:
+                case (kind, *values) if kind == _RUN:
+                    runner.run(unpacked(values))
+                case (kind, key, features) if kind == _ADD_PICTURE:
+                    runner.add_picture(PictureKey(*key), features)
+                case (kind, key) if kind == _DROP_PICTURE:
+                    runner.drop_picture(PictureKey(*key))
+                case _:
+                    return
     finally:
         # Also after an error: the others notice a closed connection at once, silence late.
         runner.close()
 
 
-def _obey(command: Command, runner: Runner) -> None:
-    match command:
-        case AddPicture(key, features):
-            runner.add_picture(key, features)
-        case DropPicture(key):
-            runner.drop_picture(key)
-        case Run(plan):
-            runner.run(plan)
+def packed(plan: StepPlan) -> Command:
+    """A plan as tuples of numbers, which pickle small; ``unpacked`` is its inverse."""
+    begun = tuple(
+        (
+            begin.row,
+            begin.token_ids,
+            begin.computed,
+            begin.block_table,
+            _values(begin.draws),
+            begin.drawn,
+            tuple((_values(span.key), span.patches) for span in begin.pictures),
+        )
+        for begin in plan.begun
+    )
+    return plan.ended, begun, tuple(_values(advance) for advance in plan.advances)
+
+
+def unpacked(command: Sequence[Any]) -> StepPlan:
+    ended, begun, advances = command
+    return StepPlan(
+        ended,
+        tuple(
+            Begin(
+                row,
+                token_ids,
+                computed,
+                block_table,
+                Draws(*draws),
+                drawn,
+                tuple(PictureSpan(PictureKey(*key), patches) for key, patches in pictures),
+            )
+            for row, token_ids, computed, block_table, draws, drawn, pictures in begun
+        ),
+        tuple(Advance(*advance) for advance in advances),
+    )
+
+
+def _values(record: PictureKey | Draws | Advance) -> tuple[Any, ...]:
+    return tuple(getattr(record, name) for name in record.__slots__)

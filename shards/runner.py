@@ -1,7 +1,8 @@
 """One rank's model: runs step plans on its share of the weights and its share of the KV cache.
 
 Every rank of a group makes the same calls in the same order; who tells them to is not known here.
-Nothing here decides what runs next, and nothing is tokenised.
+Nothing here decides what runs next, and nothing is tokenised. A step is apply → forward → sample →
+accept: what the plan says of the batch, the logits, the draws, and what counts of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from shards.config import ModelConfig, read_model_config
 from shards.errors import RequestError
 from shards.layers import DtypeName, Placement, compute_dtype, model_parts
 from shards.plan import check_cut, kv_blocks, kv_bytes_per_token
+from shards.request import TokenLogprob
 from shards.sampler import sample
 from shards.step import Drawn, PictureKey, StepPlan, nothing
 from shards.text_model import Decoder
@@ -30,6 +32,7 @@ class ModelRunner:
     """Implements ``shards.step.Runner`` for one rank.
 
     Attributes:
+        batch: the running sequences, the same on all ranks.
         num_blocks, block_size: of the KV cache, the same on all ranks.
         kv_bytes_per_token: on this rank.
         weight_bytes_read: from disk, while loading.
@@ -47,6 +50,7 @@ class ModelRunner:
         self.model = model
         self.place = place
         self.block_size = block_size
+        self.batch = Batch(config.image_token_id)
         self.weight_bytes_read = 0
         self.kv_bytes_per_token = kv_bytes_per_token(config, place.comm.size, place.dtype.itemsize)
         blocks = torch.tensor(
@@ -66,7 +70,6 @@ class ModelRunner:
             for _ in range(config.text.layers)
         ]
         self._pictures: dict[PictureKey, Tensor] = {}
-        self._batch = Batch(config.image_token_id)
 
     @classmethod
     def load(
@@ -124,35 +127,45 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, plan: StepPlan, meanwhile: Callable[[], None] = nothing) -> Sequence[Drawn]:
-        """Compute a step and draw the tokens that it asks for, the same on every rank.
+        """Compute a step and draw, the same tokens on every rank.
+
+        Args:
+            meanwhile: called before computing on the CPU, which is busy then; on a GPU when it has
+                its work.
 
         Raises:
-            RequestError: pictures and [IMG] tokens do not agree; before anything is computed, so
-                on every rank alike.
+            PlanViolationError, RequestError: the plan does not fit the batch, or pictures and
+                [IMG] tokens do not agree; before anything is computed, so on every rank alike.
             GroupError: a peer died or did not answer in time.
         """
-        works = self._batch.apply(plan)
-        specs = [spec for work in works for spec in work.samples]
-        if not works:
+        works = self.batch.apply(plan)
+        asynchronous = self.place.device.type == "cuda"
+        if not asynchronous:
             meanwhile()
-            return []
-        logits = self.logits(works)
-        meanwhile()
-        drawn = sample(logits, specs, self.vocab_start, self.place.comm) if specs else []
-        return self._batch.accept(works, drawn)
+        logits = self.forward(works) if works else None
+        if asynchronous:
+            meanwhile()
+        specs = [spec for work in works for spec in work.samples]
+        drawn: list[TokenLogprob] = []
+        if logits is not None and specs:
+            drawn = sample(logits, specs, self.vocab_start, self.place.comm)
+        return self.batch.accept(works, drawn)
 
     @torch.inference_mode()
-    def logits(self, works: Sequence[Work]) -> Tensor:
-        """This rank's float32 logits [S, vocabulary / ranks] of the S tokens with a sample."""
+    def forward(self, works: Sequence[Work]) -> Tensor:
+        """This rank's float32 logits [S, vocabulary / ranks] of the S draws of ``works``."""
         device = self.place.device
         # Laid out on the host, then sent: the device is never waited for.
         token_ids = torch.tensor([token for work in works for token in work.token_ids])
-        patch_rows = torch.nonzero(token_ids == self.config.image_token_id).squeeze(-1)
+        patch_rows = self._patch_rows(works)
         features = self._features(works, len(patch_rows))
         layout = StepLayout.of(works, self.block_size, device)
         hidden = self.model.embed(token_ids.to(device), patch_rows.to(device), features)
         hidden = self.model(hidden, layout, self._caches)
-        return self.model.head(hidden[_sampled_rows(works).to(device)])
+        drawn_from = _drawn_from(works)
+        if len(drawn_from) < len(hidden):
+            hidden = hidden[torch.tensor(drawn_from, dtype=torch.int64).to(device)]
+        return self.model.head(hidden)
 
     @property
     def vocab_start(self) -> int:
@@ -164,6 +177,16 @@ class ModelRunner:
         self._caches.clear()
         self._pictures.clear()
         self.place.comm.close()
+
+    def _patch_rows(self, works: Sequence[Work]) -> Tensor:
+        """Rows of the step [N] that hold an [IMG] id which is not a draft."""
+        image, rows, first = self.config.image_token_id, [], 0
+        for work in works:
+            known = work.token_ids[: work.count - len(work.drafts)]
+            if image in known:
+                rows += [first + place for place, token in enumerate(known) if token == image]
+            first += work.count
+        return torch.tensor(rows, dtype=torch.int64)
 
     def _features(self, works: Sequence[Work], count: int) -> Tensor | None:
         """Feature rows of the step's [IMG] positions [count, vision hidden]; None without any."""
@@ -182,11 +205,11 @@ class ModelRunner:
         return torch.cat(rows) if rows else None
 
 
-def _sampled_rows(works: Sequence[Work]) -> Tensor:
-    """The last rows of each sequence, as many as it has samples: [S]."""
+def _drawn_from(works: Sequence[Work]) -> list[int]:
+    """The rows of a step that tokens are drawn from, in the order of the draws."""
     rows: list[int] = []
     stop = 0
     for work in works:
         stop += work.count
-        rows += range(stop - len(work.samples), stop)
-    return torch.tensor(rows, dtype=torch.int64)
+        rows.extend(range(stop - len(work.samples), stop))
+    return rows

@@ -24,7 +24,7 @@ from shards.conversation import Conversation, Image, Message, Text
 from shards.errors import CheckpointError
 from shards.pixels import patches
 from shards.runner import ModelRunner
-from shards.step import PictureKey, PictureRows, SampleSpec, SequenceStep, StepPlan
+from shards.step import Advance, Begin, Draws, PictureKey, PictureSpan, StepPlan
 from shards.tokenizer import Tokenizer, find_tokenizer
 from shards.vision_model import VisionEncoder
 
@@ -211,14 +211,17 @@ def test_it_computes_and_what_it_says_depends_on_what_it_sees(folder):
         grid, values = patches(Pillow.new("RGB", (48, 32), colour))
         key = PictureKey(question, 0)
         runner.add_picture(key, encoder.encode(values, [grid]).numpy())
-        step = SequenceStep(
-            token_ids=prompt.token_ids,
-            start=0,
-            block_table=tuple(range(-(-len(prompt.token_ids) // 16))),
-            pictures=(PictureRows(key, 0, grid.patches),),
-            sample=SampleSpec(seed=0, choice=0, index=0, temperature=0),
+        row, count = len(runner.batch), len(prompt.token_ids)
+        begin = Begin(
+            row,
+            prompt.token_ids,
+            computed=0,
+            block_table=tuple(range(-(-count // 16))),
+            draws=Draws(seed=0, choice=0, temperature=0),
+            pictures=(PictureSpan(key, grid.patches),),
         )
-        return runner.logits(StepPlan((step,)))[0]
+        works = runner.batch.apply(StepPlan(begun=(begin,), advances=(Advance(row, count),)))
+        return runner.forward(works)[0]
 
     red, blue, other = logits("What?", "red"), logits("What?", "blue"), logits("Why?", "blue")
     for one in (red, blue, other):
