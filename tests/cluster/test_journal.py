@@ -143,8 +143,9 @@ def test_the_journal_adds_up_to_the_groups_counters(system: System, tiers: Serve
 
     tally = asyncio.run(run())
     after = system.stats()
-    assert (tally.text, tally.output) == (len(PROMPT), 30)
-    for counter, count in (("prompt", tally.text), ("generated", tally.output)):
+    assert (tally.text + tally.cached_text, tally.output) == (len(PROMPT), 30)
+    counted = {"prompt": tally.text, "cached": tally.cached_text, "generated": tally.output}
+    for counter, count in counted.items():
         assert after[f"{counter}_tokens_total"] - before[f"{counter}_tokens_total"] == count
 
 
