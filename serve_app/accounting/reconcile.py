@@ -83,7 +83,8 @@ class Reconciliation:
         return not self.differences
 
 
-# Group -> tokens it computed since it started, of prompts and answers, as it counts itself.
+# Group -> tokens it computed since it started, of prompts and answers, as it counts itself; not
+# those that it found in its prefix cache.
 EngineTokens = Callable[[], Awaitable[Mapping[str, int]]]
 
 
@@ -179,7 +180,7 @@ _CLOSED_SCOPES = (Scope.TEAM, Scope.WASTE, Scope.REVENUE)
 
 
 async def _journaled(connection: AsyncConnection) -> dict[str, int]:
-    tokens = reduce(add, (tallies.c[kind.value] for kind in Kind))
+    tokens = reduce(add, (tallies.c[kind.value] for kind in Kind if not kind.cached))
     query = select(tallies.c.group, total(tokens)).group_by(tallies.c.group)
     return dict((await connection.execute(query)).all())
 

@@ -16,6 +16,11 @@ class Kind(StrEnum):
     CACHED_IMAGE = "cached_image"
     OUTPUT = "output"
 
+    @property
+    def cached(self) -> bool:
+        """Found, not computed."""
+        return self in (Kind.CACHED_TEXT, Kind.CACHED_IMAGE)
+
 
 _KINDS = tuple(Kind)
 

@@ -63,7 +63,8 @@ class Tiers(Protocol):
         """
 
     async def computed(self) -> Mapping[str, int]:
-        """Tokens that each running group has computed since it started, as it counts them itself.
+        """Tokens that each running group has computed since it started, as it counts them itself;
+        not those that it found in its prefix cache.
 
         Raises:
             Overloaded: a group did not answer.
