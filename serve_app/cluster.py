@@ -243,9 +243,19 @@ def stop(config: Config, state: Path) -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     _, alive = psutil.wait_procs(stubborn, timeout=STOP_TIMEOUT_S)
-    if alive:
-        raise ClusterError(f"processes {[process.pid for process in alive]} do not end")
+    still = [process.pid for process in alive if not _is_dead(process)]
+    if still:
+        raise ClusterError(f"processes {still} do not end")
     shutil.rmtree(session_folder(state), ignore_errors=True)
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    """Also where its parent, which may be anybody's, has not taken note of it yet."""
+    try:
+        dead: bool = process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    return dead
 
 
 def processes(state: Path) -> list[psutil.Process]:

@@ -187,6 +187,12 @@ class Decoder(_Frozen):
     collective_timeout_s: float = Field(60.0, gt=0)
     autoscaling: Autoscaling = Autoscaling(target_ongoing_requests=16.0)
 
+    @field_validator("prefix_cache", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        """YAML reads a bare ``off`` as false."""
+        return "off" if value is False else value
+
     @model_validator(mode="after")
     def _alone(self) -> Decoder:
         if self.simulate is not None and self.tensor_parallel > 1:

@@ -145,9 +145,26 @@ class DecoderMetrics:
         self.steps = gauge("pixtral_decoder_steps", "Forward steps since the group started", tags)
         self.tokens = counter(
             "pixtral_decoder_tokens_total",
-            "Computed: prompt, generated, or unmetered (signs of life that nobody pays for)",
+            "Computed: prompt, generated, or unmetered (signs of life that nobody pays for); or cached: "
+            "prompt tokens that were found in the prefix cache",
             tags,
-            {"kind": ("prompt", "generated", "unmetered")},
+            {"kind": ("prompt", "cached", "generated", "unmetered")},
+        )
+        self.drafts = counter(
+            "pixtral_decoder_draft_tokens_total",
+            "Guessed ahead and computed, by whether the guess was right",
+            tags,
+            {"verdict": ("accepted", "refused")},
+        )
+        self.put_back = counter(
+            "pixtral_decoder_put_back_choices_total",
+            "Choices that gave their KV blocks to others and began again later",
+            tags,
+        )
+        self.recomputed = counter(
+            "pixtral_decoder_recomputed_tokens_total",
+            "Computed again because a choice was put back",
+            tags,
         )
         self.step_count = counter("pixtral_decoder_steps_total", "Forward steps", tags)
         self.step_seconds = counter(

@@ -88,7 +88,8 @@ def _steps() -> tuple[Panel, ...]:
     return (
         graph(
             "Tokens by kind",
-            "Unmetered are the tokens that an idle group generates to prove that it lives.",
+            "Cached prompt tokens were found, not computed. Unmetered are the tokens that an idle group "
+            "generates to prove that it lives.",
             TOKENS_PER_SECOND,
             (total(_of(DECODER.tokens), "group, kind"), "{{group}} {{kind}}"),
         ),
@@ -110,6 +111,14 @@ def _steps() -> tuple[Panel, ...]:
             "Share of the time that is spent in steps.",
             SHARE,
             (total(_of(DECODER.step_seconds), "group"), "{{group}}"),
+        ),
+        graph(
+            "Drafts",
+            "Tokens guessed ahead (decoder.max_drafts): each accepted one saves a step, refused ones "
+            "cost rows of it.",
+            TOKENS_PER_SECOND,
+            (total(_of(DECODER.drafts), "verdict"), "{{verdict}}"),
+            stacked=True,
         ),
         graph(
             "How choices ended",
@@ -140,6 +149,19 @@ def _room() -> tuple[Panel, ...]:
             (_by_group(DECODER.waiting), "{{group}} waiting"),
             (_by_group(DECODER.waiting_limit), "{{group}} may wait"),
             alerts=("PixtralQueueGrowing",),
+        ),
+        graph(
+            "Put back",
+            "Choices that gave their KV blocks to others and began again later: often, and the cache "
+            "is too small for the batch.",
+            EVENTS_PER_SECOND,
+            (total(_of(DECODER.put_back), "group"), "{{group}}"),
+        ),
+        graph(
+            "Computed again",
+            "Tokens of choices that were put back, as far as the prefix cache had lost them.",
+            TOKENS_PER_SECOND,
+            (total(_of(DECODER.recomputed), "group"), "{{group}}"),
         ),
         graph(
             "Age of the last token",

@@ -82,8 +82,14 @@ class GroupReport:
 
         metrics = self._metrics
         metrics.tokens.inc(since("prompt_tokens_total"), kind="prompt")
+        metrics.tokens.inc(since("cached_tokens_total"), kind="cached")
         metrics.tokens.inc(since("generated_tokens_total"), kind="generated")
         metrics.tokens.inc(since("unmetered_tokens_total"), kind="unmetered")
+        accepted = since("accepted_tokens_total")
+        metrics.drafts.inc(accepted, verdict="accepted")
+        metrics.drafts.inc(since("drafted_tokens_total") - accepted, verdict="refused")
+        metrics.put_back.inc(since("put_back_total"))
+        metrics.recomputed.inc(since("recomputed_tokens_total"))
         metrics.step_count.inc(since("steps_total"))
         metrics.step_seconds.inc(since("step_seconds_total"))
         metrics.step_sequences.inc(since("step_sequences_total"))

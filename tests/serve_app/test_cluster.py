@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+import time
+
+import psutil
 
 from ops.bench.ports import free_ports
 from serve_app import cluster
@@ -25,3 +28,20 @@ def test_a_process_is_never_connected_unasked(tmp_path):
         check=False,
     )
     assert "Ray has not been started yet" in result.stderr
+
+
+def test_what_is_dead_and_not_taken_note_of_has_ended(tmp_path, monkeypatch):
+    """A container's first process may be slow to reap what it inherits."""
+    config = parse_config({"model": {"path": str(tmp_path)}})
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    found = [psutil.Process(process.pid)]
+
+    def wait(processes, timeout):
+        """Sees the dead as alive, as psutil does where another process is their parent."""
+        time.sleep(0.3)
+        return [], processes
+
+    monkeypatch.setattr(cluster, "processes", lambda state: found)
+    monkeypatch.setattr(psutil, "wait_procs", wait)
+    cluster.stop(config, tmp_path)
+    assert process.wait(10) != 0

@@ -31,7 +31,12 @@ class StatsAnswer(Answer):
     blocks_total: int
     blocks_free: int
     prompt_tokens_total: int
+    cached_tokens_total: int
     generated_tokens_total: int
+    drafted_tokens_total: int
+    accepted_tokens_total: int
+    put_back_total: int
+    recomputed_tokens_total: int
     steps_total: int
     step_seconds_total: float
 
