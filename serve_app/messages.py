@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shards.conversation import Conversation
-from shards.engine import EngineStats
 from shards.request import GenerationRequest, Picture
+from shards.stats import EngineStats
 from shards.tally import Tally
 
 # A ray.ObjectRef in the cluster; the array itself where tiers run in one process (tests).

@@ -145,8 +145,8 @@ class DecoderMetrics:
         self.steps = gauge("pixtral_decoder_steps", "Forward steps since the group started", tags)
         self.tokens = counter(
             "pixtral_decoder_tokens_total",
-            "Computed: prompt, generated, or unmetered (signs of life that nobody pays for); or cached: "
-            "prompt tokens that were found in the prefix cache",
+            "Computed: prompt, generated, or unmetered (signs of life that nobody pays for). Found "
+            "in the prefix cache: cached",
             tags,
             {"kind": ("prompt", "cached", "generated", "unmetered")},
         )

@@ -1,4 +1,4 @@
-"""What an answer may say, as the engine sees it. Standard library only; ``grammar.py`` fulfils it."""
+"""What an answer may say, as the engine sees it; ``grammar.py`` fulfils it. Standard library."""
 
 from __future__ import annotations
 

@@ -88,8 +88,8 @@ def _steps() -> tuple[Panel, ...]:
     return (
         graph(
             "Tokens by kind",
-            "Cached prompt tokens were found, not computed. Unmetered are the tokens that an idle group "
-            "generates to prove that it lives.",
+            "Cached prompt tokens were found, not computed. Unmetered are the tokens that an idle "
+            "group generates to prove that it lives.",
             TOKENS_PER_SECOND,
             (total(_of(DECODER.tokens), "group, kind"), "{{group}} {{kind}}"),
         ),
@@ -114,8 +114,8 @@ def _steps() -> tuple[Panel, ...]:
         ),
         graph(
             "Drafts",
-            "Tokens guessed ahead (decoder.max_drafts): each accepted one saves a step, refused ones "
-            "cost rows of it.",
+            "Tokens guessed ahead (decoder.max_drafts): each accepted one saves a step, refused "
+            "ones cost rows of it.",
             TOKENS_PER_SECOND,
             (total(_of(DECODER.drafts), "verdict"), "{{verdict}}"),
             stacked=True,
@@ -151,19 +151,6 @@ def _room() -> tuple[Panel, ...]:
             alerts=("PixtralQueueGrowing",),
         ),
         graph(
-            "Put back",
-            "Choices that gave their KV blocks to others and began again later: often, and the cache "
-            "is too small for the batch.",
-            EVENTS_PER_SECOND,
-            (total(_of(DECODER.put_back), "group"), "{{group}}"),
-        ),
-        graph(
-            "Computed again",
-            "Tokens of choices that were put back, as far as the prefix cache had lost them.",
-            TOKENS_PER_SECOND,
-            (total(_of(DECODER.recomputed), "group"), "{{group}}"),
-        ),
-        graph(
             "Age of the last token",
             "Above its timeout a group is not ready.",
             SECONDS,
@@ -184,6 +171,21 @@ def _room() -> tuple[Panel, ...]:
             "From the first step to the first token.",
             SECONDS,
             *_quantiles(DECODER.prefill_seconds),
+            width=12,
+        ),
+        graph(
+            "Put back",
+            "Choices that gave their KV blocks to others and began again later: often, and the "
+            "cache is too small for the batch.",
+            EVENTS_PER_SECOND,
+            (total(_of(DECODER.put_back), "group"), "{{group}}"),
+            width=12,
+        ),
+        graph(
+            "Computed again",
+            "Tokens of choices that were put back, as far as the prefix cache had lost them.",
+            TOKENS_PER_SECOND,
+            (total(_of(DECODER.recomputed), "group"), "{{group}}"),
             width=12,
         ),
     )

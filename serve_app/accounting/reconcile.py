@@ -83,8 +83,8 @@ class Reconciliation:
         return not self.differences
 
 
-# Group -> tokens it computed since it started, of prompts and answers, or found in its prefix cache,
-# as it counts itself.
+# Group -> tokens of prompts and answers that it computed since it started, or found in its prefix
+# cache, as it counts itself.
 EngineTokens = Callable[[], Awaitable[Mapping[str, int]]]
 
 

@@ -32,9 +32,9 @@ from serve_app.messages import Generate, JournalPage, Pulse
 from serve_app.observed import observed
 from serve_app.serve_handles import unwrap
 from serve_app.telemetry import DecoderMetrics
-from shards.engine import EngineStats
 from shards.errors import GroupError
 from shards.request import Delta
+from shards.stats import EngineStats
 
 # Long enough for the open streams to pass the error on.
 _FAREWELL_S = 0.5

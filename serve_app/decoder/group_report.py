@@ -12,8 +12,8 @@ from math import inf
 
 from serve_app.config import Decoder
 from serve_app.telemetry import DecoderMetrics
-from shards.engine import EngineStats
 from shards.request import Delta, Timing
+from shards.stats import EngineStats
 
 REPORT_S = 0.5
 

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from shards.engine import Engine, EngineStats
+from shards.engine import Engine
 from shards.errors import GroupError
 from shards.request import Delta, GenerationRequest, Sampling, never_begun
+from shards.stats import EngineStats
 from shards.tally import Tally
 
 if TYPE_CHECKING:

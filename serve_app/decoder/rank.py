@@ -21,10 +21,11 @@ from serve_app.decoder.journal import JournalWriter
 from serve_app.decoder.loop import Emission, EngineLoop
 from serve_app.garbage import spare_what_is_loaded
 from serve_app.messages import Generate
-from shards.engine import Engine, EngineStats
+from shards.engine import Engine
 from shards.errors import GroupError
 from shards.request import Delta
 from shards.roofline import ROOFLINES, RooflineRunner
+from shards.stats import EngineStats
 
 if TYPE_CHECKING:
     import torch

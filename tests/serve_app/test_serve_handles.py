@@ -26,13 +26,13 @@ from serve_app.messages import (
 )
 from serve_app.serve_handles import ServeTiers, unwrap
 from shards.conversation import Conversation
-from shards.engine import EngineStats
 from shards.errors import GroupError, QueueFullError, RequestError
 from shards.request import (
     Delta,
     FinishReason,
     Tenant,
 )
+from shards.stats import EngineStats
 from shards.tally import Tally
 from tests.serve_app.scripted_tiers import PICTURE, REQUEST, SOURCE, Stream, Tiers
 

@@ -12,8 +12,8 @@ import pytest
 from serve_app.config import Decoder
 from serve_app.decoder.group_report import GroupReport
 from serve_app.telemetry import DecoderMetrics
-from shards.engine import EngineStats
 from shards.request import Delta, FinishReason, Timing
+from shards.stats import EngineStats
 
 STATS = EngineStats(
     running=2,

@@ -1,7 +1,7 @@
 from math import inf
 
 from serve_app.messages import Pulse
-from shards.engine import EngineStats
+from shards.stats import EngineStats
 
 STATS = EngineStats(
     running=2,
@@ -9,11 +9,16 @@ STATS = EngineStats(
     blocks_total=128,
     blocks_free=96,
     prompt_tokens_total=500,
+    cached_tokens_total=96,
     generated_tokens_total=70,
     unmetered_tokens_total=3,
     steps_total=40,
     last_token_at=1000.0,
     step_seconds_total=1.25,
+    drafted_tokens_total=24,
+    accepted_tokens_total=20,
+    put_back_total=1,
+    recomputed_tokens_total=16,
 )
 
 
@@ -32,7 +37,12 @@ async def test_each_group_tells_its_engine_and_its_processes(portal):
                     "blocks_total": 128,
                     "blocks_free": 96,
                     "prompt_tokens_total": 500,
+                    "cached_tokens_total": 96,
                     "generated_tokens_total": 70,
+                    "drafted_tokens_total": 24,
+                    "accepted_tokens_total": 20,
+                    "put_back_total": 1,
+                    "recomputed_tokens_total": 16,
                     "steps_total": 40,
                     "step_seconds_total": 1.25,
                 },
