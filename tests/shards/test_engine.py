@@ -4,8 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from shards.errors import ContextLengthError, GroupError, QueueFullError, RequestError
 from shards.grid import Grid

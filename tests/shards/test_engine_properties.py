@@ -54,12 +54,12 @@ def arrivals(draw: st.DrawFn) -> list[Arrival]:
     for number in range(draw(st.integers(1, 7))):
         sampling = {
             "seed": draw(st.integers(0, 1)),
-            "max_tokens": draw(st.integers(1, 14)),
+            "max_tokens": (longest := draw(st.integers(1, 14))),
             "n": draw(st.integers(1, 3)),
             "stop": draw(st.sampled_from([(), (), ("a",), ("ab", "c")])),
+            "min_tokens": draw(st.integers(0, longest // 2)),
             "temperature": draw(st.sampled_from([0, 1])),
         }
-        sampling["min_tokens"] = draw(st.integers(0, sampling["max_tokens"] // 2))
         grids = draw(st.lists(st.sampled_from(GRIDS), max_size=2))
         content = draw(st.integers(0, 1))
         if grids:

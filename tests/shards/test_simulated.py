@@ -153,8 +153,8 @@ def test_feature_rows_stay_inside_their_picture():
     holder = runner()
     holder.add_picture(KEY, np.zeros((2, 3), dtype=np.float32))
     holder.run(starting(begin((IMG, IMG), (0,), pictures=(PictureSpan(KEY, 2),))))
+    longer = begin((IMG, IMG, IMG), (1,), row=1, pictures=(PictureSpan(KEY, 3),))
     with pytest.raises(PlanViolationError, match="outside its picture"):
-        longer = begin((IMG, IMG, IMG), (1,), row=1, pictures=(PictureSpan(KEY, 3),))
         holder.run(starting(longer))
     with pytest.raises(PlanViolationError, match="held already"):
         holder.add_picture(KEY, np.zeros((2, 3), dtype=np.float32))
