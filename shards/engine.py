@@ -281,9 +281,9 @@ class Engine:
         for choice in schedule.choices:
             assert choice.row is not None
             generation, tokens = choice.generation, drawn.get(choice.row, ())
-            before = generation.prompt_tokens - generation.cached_tokens
+            before = generation.prefilled
             self._scheduler.advance(choice, len(tokens))
-            prefilled = generation.prompt_tokens - generation.cached_tokens - before
+            prefilled = generation.prefilled - before
             counted, stop = self._accept(choice, tokens)
             self._count(choice, prefilled, len(counted))
             self._scheduler.settle(choice)

@@ -117,6 +117,11 @@ class Generation:
         return min(self.choices[0].reached, len(self.request.prompt))
 
     @property
+    def prefilled(self) -> int:
+        """Of ``prompt_tokens``, those that were computed."""
+        return self.prompt_tokens - self.cached_tokens
+
+    @property
     def image_tokens(self) -> int:
         """Of ``prompt_tokens``, those of pictures: patches, row breaks and ends."""
         return self._image_tokens(self.prompt_tokens)
@@ -171,6 +176,8 @@ class Generation:
 
     def _image_tokens(self, tokens: int) -> int:
         """How many of the first ``tokens`` are pictures'."""
+        if not self.pictures:
+            return 0
         return sum(
             min(max(tokens - picture.start, 0), picture.stop - picture.start)
             for picture in self.pictures
