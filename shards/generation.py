@@ -46,7 +46,7 @@ class Generation:
         started_at, first_token_at, last_token_at: on the same clock, set by the engine.
         cached_tokens: prompt tokens found in the prefix cache when it was first computed.
         forked: whether the prompt is computed, so that the other choices may follow.
-        held: pictures whose features the ranks hold; the engine's to keep.
+        held: pictures whose features the ranks hold (picture_shelf.py).
     """
 
     def __init__(
