@@ -10,7 +10,7 @@ for a block's content (prefix_cache.py makes them). Standard library only.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
 
@@ -31,7 +31,7 @@ class BlockAllocator:
         self._name_of: dict[int, bytes] = {}
         self._named: dict[bytes, int] = {}
         # Least recently used first.
-        self._idle: dict[int, None] = {}
+        self._idle: OrderedDict[int, None] = OrderedDict()
 
     @property
     def free(self) -> int:
@@ -129,7 +129,6 @@ class BlockAllocator:
             raise BlockAccountingError("two blocks have one name, or one has two")
 
     def _evict(self) -> int:
-        block = next(iter(self._idle))
-        del self._idle[block]
+        block, _ = self._idle.popitem(last=False)
         del self._named[self._name_of.pop(block)]
         return block

@@ -19,6 +19,7 @@ from shards.detokenizer import TextStream, Vocabulary
 from shards.errors import GroupError, RequestError
 from shards.generation import Generation
 from shards.limits import Limits
+from shards.picture_shelf import PictureShelf
 from shards.planning import Schedule
 from shards.prefix_cache import private_root
 from shards.request import Delta, FinishReason, GenerationRequest, TokenLogprob
@@ -78,11 +79,7 @@ class Engine:
         )
         self._generations: dict[str, Generation] = {}
         self._unfinished = 0
-        # Features stay here as long as their request, which may have to begin again: the ranks'
-        # memory is for those that are being prefilled.
-        self._features: dict[str, Sequence[np.ndarray]] = {}
-        # Requests whose pictures the ranks hold.
-        self._holding: dict[Generation, None] = {}
+        self._pictures = PictureShelf(runner)
         self._arrivals = 0
         self._never = vocabulary.control_ids - vocabulary.answer_ids
         self._failure: str | None = None
@@ -128,8 +125,7 @@ class Engine:
         self._scheduler.add(generation)
         self._generations[request.request_id] = generation
         self._unfinished += len(generation.choices)
-        if features:
-            self._features[request.request_id] = features
+        self._pictures.keep(generation, features)
 
     def step(self, meanwhile: Callable[[], None] = nothing) -> list[Delta]:
         """Compute one step; one delta for every choice that drew tokens.
@@ -177,8 +173,8 @@ class Engine:
             self._scheduler.finish(choice)
             deltas.append(_delta(choice))
         self._unfinished -= len(deltas)
-        self._drop_pictures(generation)
         self._forget(generation)
+        self._tidy_pictures()
         return tuple(deltas)
 
     def tallies(self) -> tuple[Tally, ...]:
@@ -223,7 +219,7 @@ class Engine:
         """What each row drew."""
         with self._fatal_failures():
             for choice in schedule.begun:
-                self._add_pictures(choice)
+                self._pictures.show(choice)
             results = self._runner.run(schedule.plan, meanwhile)
             drawn = {result.row: result.tokens for result in results}
             expected = {choice.row for choice in schedule.choices if choice.draws}
@@ -238,9 +234,9 @@ class Engine:
         for choice in schedule.choices:
             assert choice.row is not None
             generation, tokens = choice.generation, drawn.get(choice.row, ())
-            before = generation.prompt_tokens - generation.cached_tokens
+            before = generation.prefilled
             self._scheduler.advance(choice, len(tokens))
-            prefilled = generation.prompt_tokens - generation.cached_tokens - before
+            prefilled = generation.prefilled - before
             counted, stop = self._accept(choice, tokens)
             self._count(choice, prefilled, len(counted))
             self._scheduler.settle(choice)
@@ -250,8 +246,7 @@ class Engine:
                 self._unfinished -= 1
                 if not generation.unfinished:
                     self._forget(generation)
-        for generation in list(self._holding):
-            self._drop_pictures(generation)
+        self._tidy_pictures()
         return deltas
 
     def _count(self, choice: Choice, prefilled: int, drawn: int) -> None:
@@ -326,22 +321,11 @@ class Engine:
 
     def _forget(self, generation: Generation) -> None:
         del self._generations[generation.request.request_id]
-        self._features.pop(generation.request.request_id, None)
+        self._pictures.forget(generation)
 
-    def _add_pictures(self, choice: Choice) -> None:
-        generation = choice.generation
-        for index in generation.pictures_missing(choice):
-            features = self._features[generation.request.request_id][index]
-            self._runner.add_picture(generation.spans[index].key, features)
-            generation.held.add(index)
-            self._holding[generation] = None
-
-    def _drop_pictures(self, generation: Generation) -> None:
+    def _tidy_pictures(self) -> None:
         with self._fatal_failures():
-            for key in generation.let_go_pictures():
-                self._runner.drop_picture(key)
-        if not generation.held:
-            self._holding.pop(generation, None)
+            self._pictures.tidy()
 
     @contextmanager
     def _fatal_failures(self) -> Iterator[None]:

@@ -46,7 +46,7 @@ class Generation:
         started_at, first_token_at, last_token_at: on the same clock, set by the engine.
         cached_tokens: prompt tokens found in the prefix cache when it was first computed.
         forked: whether the prompt is computed, so that the other choices may follow.
-        held: pictures whose features the ranks hold; the engine's to keep.
+        held: pictures whose features the ranks hold (picture_shelf.py).
     """
 
     def __init__(
@@ -117,6 +117,11 @@ class Generation:
         return min(self.choices[0].reached, len(self.request.prompt))
 
     @property
+    def prefilled(self) -> int:
+        """Of ``prompt_tokens``, those that were computed."""
+        return self.prompt_tokens - self.cached_tokens
+
+    @property
     def image_tokens(self) -> int:
         """Of ``prompt_tokens``, those of pictures: patches, row breaks and ends."""
         return self._image_tokens(self.prompt_tokens)
@@ -171,6 +176,8 @@ class Generation:
 
     def _image_tokens(self, tokens: int) -> int:
         """How many of the first ``tokens`` are pictures'."""
+        if not self.pictures:
+            return 0
         return sum(
             min(max(tokens - picture.start, 0), picture.stop - picture.start)
             for picture in self.pictures

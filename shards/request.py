@@ -132,7 +132,8 @@ class GenerationRequest:
 
     The prompt holds one [IMG] id per patch of ``pictures``, in order; the features themselves are
     handed over beside the request. ``attempt`` counts from 1 when it is sent again elsewhere.
-    Among waiting requests a higher ``priority`` goes first, whatever the teams' shares.
+    Among waiting requests a higher ``priority`` goes first, whatever the teams' shares, and who has
+    it is put back last; but who waits rises in time, so that none starves (waiting_room.py).
     """
 
     request_id: str

@@ -128,46 +128,28 @@ class Scheduler:
 
         The drawn tokens are not among its output yet.
         """
-        generation, limits = choice.generation, self.limits
-        if choice.index == 0 and choice.reached == 0:
-            generation.note_cached(choice.found)
-            if generation.metered:
-                self.counters.queried += len(generation.request.prompt)
-                self.counters.cached += choice.found
-        reached = max(choice.reached, choice.found)
         before = choice.computed
         accepted = max(drawn - 1, 0)
         choice.computed += choice.planned - len(choice.drafts) + accepted
-        choice.reached = max(reached, choice.computed)
-        if reached > choice.found:
-            self.counters.recomputed += max(min(choice.computed, reached) - before, 0)
         if choice.drafts:
-            self.counters.drafted += len(choice.drafts)
-            self.counters.accepted += accepted
-            assert choice.proposer is not None
-            choice.proposer.judge(len(choice.drafts), accepted)
-        prompt = len(generation.request.prompt)
-        new = max(min(choice.reached, prompt) - min(reached, prompt), 0)
-        choice.owed -= new
-        self._shares.serve(generation.account, prompt=new)
+            self._judge(choice, accepted)
         if drawn:
             choice.put_back = False
-        if choice.index == 0 and not generation.forked and choice.computed >= prompt:
-            for other in generation.fork():
-                self._enqueue(other)
-        assert choice.computed <= len(choice.block_table) * limits.block_size
+        if before < choice.reached or before < len(choice.generation.request.prompt):
+            self._prefilled(choice, before)
+        choice.reached = max(choice.reached, choice.computed)
 
     def settle(self, choice: Choice) -> None:
         """After the drawn tokens that count were added: name its blocks; free them if it ended."""
-        self._shares.serve(choice.generation.account, output=len(choice.output) - choice.served)
-        choice.served = len(choice.output)
-        choice.named = self._cache.keep(
-            choice.chain,
-            choice,
-            choice.block_table,
-            choice.named,
-            min(choice.computed, choice.known),
-        )
+        if choice.served < len(choice.output):
+            output = len(choice.output) - choice.served
+            self._shares.serve(choice.generation.account, output=output)
+            choice.served += output
+        computed = min(choice.computed, choice.known)
+        if computed >= (choice.named + 1) * self.limits.block_size:
+            choice.named = self._cache.keep(
+                choice.chain, choice, choice.block_table, choice.named, computed
+            )
         choice.learn()
         if choice.finish_reason is not None:
             self.finish(choice)
@@ -184,6 +166,33 @@ class Scheduler:
     def check(self) -> None:
         """Raises BlockAccountingError when a block is leaked or doubly used."""
         self.blocks.check(choice.block_table for choice in self.seated)
+
+    # -- what a step brought ----------------------------------------------------------------------
+
+    def _judge(self, choice: Choice, accepted: int) -> None:
+        self.counters.drafted += len(choice.drafts)
+        self.counters.accepted += accepted
+        assert choice.proposer is not None
+        choice.proposer.judge(len(choice.drafts), accepted)
+
+    def _prefilled(self, choice: Choice, before: int) -> None:
+        """Tokens from ``before`` on were computed, of the prompt or once more."""
+        generation, prompt = choice.generation, len(choice.generation.request.prompt)
+        if choice.index == 0 and choice.reached == 0:
+            generation.note_cached(choice.found)
+            if generation.metered:
+                self.counters.queried += prompt
+                self.counters.cached += choice.found
+        if choice.reached > choice.found:
+            again = min(choice.computed, choice.reached) - before
+            self.counters.recomputed += max(again, 0)
+        reached = max(choice.reached, choice.found)
+        new = max(min(choice.computed, prompt) - reached, 0)
+        choice.owed -= new
+        self._shares.serve(generation.account, prompt=new)
+        if choice.index == 0 and not generation.forked and choice.computed >= prompt:
+            for other in generation.fork():
+                self._enqueue(other)
 
     # -- room for those who run -------------------------------------------------------------------
 

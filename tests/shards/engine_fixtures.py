@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from shards.detokenizer import Vocabulary
 from shards.engine import Engine
 from shards.grid import Grid
 from shards.request import Delta, GenerationRequest, Picture, Sampling
 from shards.simulated import NextToken, SimulatedRunner, hashed
+from shards.step import Drawn, PictureKey, StepPlan, nothing
 
 UNK, EOS, TOOL_CALLS, IMG, IMG_BREAK, IMG_END = 0, 2, 5, 10, 14, 15
 FIRST_LETTER = 16
@@ -33,6 +36,25 @@ def ids(text: str) -> tuple[int, ...]:
     return tuple(FIRST_LETTER + LETTERS.index(letter) for letter in text)
 
 
+class WatchedRunner(SimulatedRunner):
+    """Keeps the plans it ran, and the keys of the pictures it was given."""
+
+    def __init__(self, next_token: NextToken, num_blocks: int, block_size: int) -> None:
+        super().__init__(
+            next_token, num_blocks=num_blocks, block_size=block_size, image_token_id=IMG
+        )
+        self.ran: list[StepPlan] = []
+        self.given: list[PictureKey] = []
+
+    def run(self, plan: StepPlan, meanwhile: Callable[[], None] = nothing) -> list[Drawn]:
+        self.ran.append(plan)
+        return super().run(plan, meanwhile)
+
+    def add_picture(self, key: PictureKey, features: np.ndarray) -> None:
+        self.given.append(key)
+        super().add_picture(key, features)
+
+
 def simulated_engine(
     next_token: NextToken | None = None,
     *,
@@ -46,13 +68,8 @@ def simulated_engine(
     max_drafts: int = 0,
     headroom_tokens: int = 64,
     clock: Callable[[], float] = time.monotonic,
-) -> tuple[Engine, SimulatedRunner]:
-    runner = SimulatedRunner(
-        next_token or hashed(VOCAB_SIZE),
-        num_blocks=num_blocks,
-        block_size=block_size,
-        image_token_id=IMG,
-    )
+) -> tuple[Engine, WatchedRunner]:
+    runner = WatchedRunner(next_token or hashed(VOCAB_SIZE), num_blocks, block_size)
     engine = Engine(
         runner,
         vocabulary=VOCABULARY,

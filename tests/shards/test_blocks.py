@@ -50,18 +50,60 @@ def test_needs_a_block():
         BlockAllocator(0)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["take", "share", "drop"]), st.integers(0, 9))))
+def test_names_are_for_blocks_that_somebody_holds():
+    blocks = BlockAllocator(2)
+    with pytest.raises(BlockAccountingError, match="free and cannot be named"):
+        blocks.name(0, b"x")
+
+
+def test_one_content_keeps_one_block():
+    blocks = BlockAllocator(2)
+    first, second = blocks.allocate(2)
+    blocks.name(first, b"x")
+    blocks.name(second, b"x")
+    blocks.name(first, b"y")
+    assert blocks.find(b"x") == first
+    assert blocks.find(b"y") is None
+    blocks.release([first, second])
+    blocks.check([])
+    assert (blocks.free, blocks.idle([first, second])) == (2, 2)
+    blocks.share([first])
+    assert (blocks.free, blocks.idle([first, second]), blocks.own([first])) == (1, 1, 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["take", "share", "name", "find", "drop"]), st.integers(0, 9)),
+        max_size=60,
+    )
+)
 def test_books_balance_whatever_is_done(actions):
-    blocks, tables = BlockAllocator(8), []
+    """Against a model: the tables there are, and what was last said of each block's content."""
+    blocks, tables, contents = BlockAllocator(8), [], {}
     for action, number in actions:
+        table = tables[number % len(tables)] if tables else None
         if action == "take" and number <= blocks.free:
             tables.append(blocks.allocate(number))
-        elif action == "share" and tables:
-            shared = list(tables[number % len(tables)])
-            blocks.share(shared)
-            tables.append(shared)
-        elif action == "drop" and tables:
-            blocks.release(tables.pop(number % len(tables)))
+            for block in tables[-1]:
+                contents.pop(block, None)
+        elif action == "find":
+            block = blocks.find(bytes([number]))
+            if block is not None:
+                assert contents[block] == number
+                blocks.share([block])
+                tables.append([block])
+        elif table is None:
+            continue
+        elif action == "share":
+            blocks.share(table)
+            tables.append(list(table))
+        elif action == "name" and table:
+            blocks.name(table[0], bytes([number]))
+            if blocks.find(bytes([number])) == table[0]:
+                contents[table[0]] = number
+        elif action == "drop":
+            tables.remove(table)
+            blocks.release(table)
         blocks.check(tables)
         assert blocks.free == 8 - len({block for table in tables for block in table})

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from shards.drafts import MAX_MATCH, MIN_MATCH, Proposer
 from shards.request import FinishReason
 from shards.simulated import scripted
-from shards.step import StepPlan
 from tests.shards.engine_fixtures import (
     EOS,
     drain,
@@ -156,20 +155,17 @@ def test_drafts_take_what_prompts_leave_of_a_step():
     engine, runner = simulated_engine(
         scripted(ids(POEM)), max_drafts=8, max_step_tokens=16, num_blocks=200
     )
-    plans: list[StepPlan] = []
-    run = runner.run
-    runner.run = lambda plan, meanwhile: (plans.append(plan), run(plan, meanwhile))[1]
     engine.add(text_request("copies", POEM, max_tokens=100))
     for _ in range(7):
         engine.step()
-    assert any(advance.drafts for advance in plans[-1].advances)
+    assert any(advance.drafts for advance in runner.ran[-1].advances)
     engine.add(text_request("reads", "x" * 40, max_tokens=1))
     for chunk in (15, 15):
         engine.step()
-        assert not any(advance.drafts for advance in plans[-1].advances)
-        assert max(advance.count for advance in plans[-1].advances) == chunk
+        assert not any(advance.drafts for advance in runner.ran[-1].advances)
+        assert max(advance.count for advance in runner.ran[-1].advances) == chunk
     engine.step()
-    assert sum(advance.count for advance in plans[-1].advances) <= 16
+    assert sum(advance.count for advance in runner.ran[-1].advances) <= 16
 
 
 def test_drafts_never_put_anybody_back():
@@ -187,9 +183,6 @@ def test_drafts_never_put_anybody_back():
 
 def test_drafts_that_a_grammar_refuses_are_not_computed():
     engine, runner = simulated_engine(max_drafts=8, max_step_tokens=64)
-    plans: list[StepPlan] = []
-    run = runner.run
-    runner.run = lambda plan, meanwhile: (plans.append(plan), run(plan, meanwhile))[1]
     grammar = Turns("a", "b", "c", "d")
     engine.add(
         text_request("r", "abcdabcabcdabcaabc", max_tokens=24, ignore_eos=True), grammar=grammar
@@ -197,7 +190,7 @@ def test_drafts_that_a_grammar_refuses_are_not_computed():
     deltas = drain(engine)
     assert tokens_of(deltas, "r") == ids("abcd" * 6)
     assert grammar.matchers[0].said == list(ids("abcd" * 6))
-    for plan in plans:
+    for plan in runner.ran:
         for advance in plan.advances:
             assert len(advance.masks) in (0, 1 + len(advance.drafts))
     assert engine.stats().accepted_tokens_total == engine.stats().drafted_tokens_total > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,12 +55,12 @@ def arrivals(draw: st.DrawFn) -> list[Arrival]:
     for number in range(draw(st.integers(1, 7))):
         sampling = {
             "seed": draw(st.integers(0, 1)),
-            "max_tokens": draw(st.integers(1, 14)),
+            "max_tokens": (longest := draw(st.integers(1, 14))),
             "n": draw(st.integers(1, 3)),
             "stop": draw(st.sampled_from([(), (), ("a",), ("ab", "c")])),
+            "min_tokens": draw(st.integers(0, longest // 2)),
             "temperature": draw(st.sampled_from([0, 1])),
         }
-        sampling["min_tokens"] = draw(st.integers(0, sampling["max_tokens"] // 2))
         grids = draw(st.lists(st.sampled_from(GRIDS), max_size=2))
         content = draw(st.integers(0, 1))
         if grids:
@@ -170,3 +171,64 @@ def compare(
             assert got == whole
             ends = [one for one in expected if one.choice == choice and one.finish_reason]
             assert (last.finish_reason, last.stop) == (ends[0].finish_reason, ends[0].stop)
+
+
+def test_two_thousand_requests_come_and_go() -> None:
+    """More than the cache holds at any time, one in five aborted, of teams that cannot wait."""
+    chance = random.Random(5)
+    engine, runner = simulated_engine(
+        repeating(VOCAB_SIZE),
+        num_blocks=60,
+        max_batch_sequences=12,
+        max_step_tokens=40,
+        max_waiting=2000,
+        headroom_tokens=8,
+        max_drafts=3,
+    )
+    deltas: list[Delta] = []
+    sent: dict[str, Arrival] = {}
+    aborted = set()
+    while len(sent) < 2000 or engine.has_work:
+        for _ in range(chance.randrange(4) if len(sent) < 2000 else 0):
+            arrival = random_arrival(chance, f"r{len(sent)}")
+            arrival.add_to(engine)
+            sent[arrival.request.request_id] = arrival
+        if chance.random() < 0.3 and engine._generations:
+            name = chance.choice(list(engine._generations))
+            deltas += engine.abort(name)
+            aborted.add(name)
+        deltas += engine.step()
+        if chance.random() < 0.1:
+            engine.check()
+    stats = engine.stats()
+    assert (stats.blocks_free, stats.running, stats.waiting) == (60, 0, 0)
+    assert not runner.pictures
+    assert min(stats.put_back_total, stats.cached_tokens_total, stats.accepted_tokens_total) > 100
+    assert len(aborted) > 100
+    by_name: dict[str, list[Delta]] = {name: [] for name in sent}
+    for delta in deltas:
+        by_name[delta.request_id].append(delta)
+    for name, arrival in sent.items():
+        alone, _ = simulated_engine(repeating(VOCAB_SIZE), num_blocks=256, max_step_tokens=256)
+        arrival.add_to(alone)
+        compare(arrival.request, by_name[name], drain(alone), aborted=name in aborted)
+
+
+def random_arrival(chance: random.Random, name: str) -> Arrival:
+    grids = chance.choice([(), (), (Grid(2, 3),), (Grid(3, 2), Grid(1, 1))])
+    content = chance.randrange(6)
+    sampling: dict[str, Any] = {
+        "seed": chance.randrange(3),
+        "max_tokens": chance.randrange(1, 40),
+        "n": chance.choice([1, 1, 1, 2, 3]),
+        "stop": chance.choice([(), (), ("abc",)]),
+    }
+    if grids:
+        request = picture_request(name, *grids, content=str(content), **sampling)
+    else:
+        prompt = "".join(chance.choices("ab", k=chance.randrange(1, 30)))
+        request = text_request(name, prompt, **sampling)
+    request = replace(request, tenant=chance.choice(TEAMS), priority=chance.choice([0, 0, 0, 0, 3]))
+    features = [rows_of(grid, content) for grid in grids]
+    groups = chance.choice([(), (), ("ab", "cde")])
+    return Arrival(request, features, groups, 0, None)

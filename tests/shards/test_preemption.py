@@ -10,10 +10,9 @@ import pytest
 from shards.engine import Engine
 from shards.grid import Grid
 from shards.request import Tenant
-from shards.simulated import SimulatedRunner
-from shards.step import StepPlan
 from tests.shards.engine_fixtures import (
     VOCAB_SIZE,
+    WatchedRunner,
     drain,
     picture_request,
     simulated_engine,
@@ -24,7 +23,7 @@ from tests.shards.repeating import repeating
 from tests.shards.toy_grammar import Turns
 
 
-def tight(**limits) -> tuple[Engine, SimulatedRunner]:
+def tight(**limits) -> tuple[Engine, WatchedRunner]:
     """Room for one long answer and a half; nobody is asked how much is still to come."""
     values = {"num_blocks": 16, "max_batch_sequences": 4, "headroom_tokens": 0} | limits
     return simulated_engine(**values)
@@ -38,18 +37,6 @@ def alone(request, features=(), **limits) -> tuple[int, ...]:
     engine, _ = simulated_engine(num_blocks=256, max_step_tokens=64, **limits)
     engine.add(request, features)
     return tokens_of(drain(engine), request.request_id)
-
-
-def seen_rows(runner: SimulatedRunner) -> list[StepPlan]:
-    plans: list[StepPlan] = []
-    run = runner.run
-
-    def watched(plan, meanwhile):
-        plans.append(plan)
-        return run(plan, meanwhile)
-
-    runner.run = watched  # type: ignore[method-assign]
-    return plans
 
 
 @pytest.mark.parametrize("cache", [True, False])
@@ -70,16 +57,15 @@ def test_who_is_put_back_says_in_the_end_what_it_would_have_said(cache, drafts):
 
 def test_who_came_first_is_never_put_back():
     engine, runner = tight()
-    plans = seen_rows(runner)
     for number in range(4):
         engine.add(long_request(f"r{number}", seed=number))
     first_ends = None
     while engine.has_work:
         ended = [one.request_id for one in engine.step() if one.finish_reason is not None]
         if "r0" in ended:
-            first_ends = len(plans)
+            first_ends = len(runner.ran)
         if first_ends is None:
-            assert 0 not in plans[-1].ended
+            assert 0 not in runner.ran[-1].ended
     # In as many steps as it would have taken alone.
     assert first_ends == 50
 
@@ -139,13 +125,10 @@ def test_pictures_are_brought_again_to_who_begins_again():
         picture_request(f"r{number}", grid, content=str(number), max_tokens=40, ignore_eos=True)
         for number in range(4)
     ]
-    added: list[str] = []
-    add = runner.add_picture
-    runner.add_picture = lambda key, rows: (added.append(key.request_id), add(key, rows))[1]
     for request in requests:
         engine.add(request, rows)
     deltas = drain(engine)
-    assert len(added) > 4
+    assert len(runner.given) > 4
     assert not runner.pictures
     for request in requests:
         assert tokens_of(deltas, request.request_id) == alone(request, rows)

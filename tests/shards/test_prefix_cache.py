@@ -207,15 +207,13 @@ def test_a_second_turn_about_a_picture_sends_it_to_no_rank():
     grid = Grid(2, 3)  # tokens 3 .. 10 of see…ok
     engine, runner = simulated_engine()
     answer(engine, picture_request("first", grid, max_tokens=1), rows(grid))
-    added = []
-    runner_add = runner.add_picture
-    runner.add_picture = lambda key, features: (added.append(key), runner_add(key, features))
+    runner.given.clear()
     request = picture_request("second", grid, max_tokens=1)
     longer = replace(request, prompt=(*request.prompt, *ids(" and then")))
     last = answer(engine, longer, rows(grid))
     assert last.cached_tokens == 12
     assert (last.image_tokens, last.cached_image_tokens) == (8, 8)
-    assert added == []
+    assert runner.given == []
     (tally,) = [one for one in engine.tallies() if one.request_id == "second"]
     assert (tally.text, tally.image, tally.cached_text, tally.cached_image) == (10, 0, 4, 8)
 

@@ -279,7 +279,9 @@ class Slow(SimulatedRunner):
         return drawn
 
 
-def slow_loop(journal: Journal | None = None) -> tuple[EngineLoop, Slow, list[Emission], list]:
+def slow_loop(
+    journal: Journal | None = None,
+) -> tuple[EngineLoop, Slow, list[Emission], list[BaseException]]:
     emissions: list[Emission] = []
     failures: list[BaseException] = []
     runner = Slow(lambda: len(emissions))
