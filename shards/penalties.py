@@ -2,12 +2,14 @@
 
 In this order: ``logit_bias`` is added; the repetition penalty divides positive and multiplies
 negative logits of ids in prompt or output (as Hugging Face); presence and frequency penalties are
-subtracted for ids in the output (as OpenAI); banned ids become -inf.
+subtracted for ids in the output (as OpenAI); banned ids, and what a mask does not allow, become
+-inf.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 import torch
@@ -18,24 +20,66 @@ from shards.step import SampleSpec
 _Entry: TypeAlias = tuple[int, int, float]
 
 
-def adjusted(logits: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int) -> torch.Tensor:
-    """A changed copy of logits [S, width], which are those of ids from ``vocab_start`` on."""
-    scores = logits.clone()
-    rows, columns, bias = _local(_biases(specs), scores, vocab_start)
-    scores.index_put_((rows, columns), bias, accumulate=True)
+def adjust_(logits: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int) -> torch.Tensor:
+    """Change logits [S, width], which are those of ids from ``vocab_start`` on; returns them.
 
-    rows, columns, penalty = _local(_repetitions(specs), scores, vocab_start)
-    seen = scores[rows, columns]
-    scores[rows, columns] = torch.where(seen < 0, seen * penalty, seen / penalty)
+    Where a mask and bans together leave no id, the mask alone holds: a grammar that is done ends
+    the answer, whatever ``min_tokens`` says.
+    """
+    if any(spec.logit_bias for spec in specs):
+        rows, columns, bias = _local(_biases(specs), logits, vocab_start)
+        logits.index_put_((rows, columns), bias, accumulate=True)
+    if any(spec.repetition_penalty != 1 for spec in specs):
+        rows, columns, penalty = _local(_repetitions(specs), logits, vocab_start)
+        seen = logits[rows, columns]
+        logits[rows, columns] = torch.where(seen < 0, seen * penalty, seen / penalty)
+    if any(spec.output_counts for spec in specs):
+        rows, columns, penalty = _local(_occurrences(specs), logits, vocab_start)
+        logits[rows, columns] -= penalty
+    masked = [row for row, spec in enumerate(specs) if spec.mask]
+    for banned, rows_of_it in _bans(specs).items():
+        columns = _columns(banned, vocab_start, logits.shape[1], logits.device)
+        _forbid_(logits, rows_of_it, columns)
+    if masked:
+        _mask_(logits, masked, [specs[row] for row in masked], vocab_start)
+    return logits
 
-    rows, columns, penalty = _local(_occurrences(specs), scores, vocab_start)
-    scores[rows, columns] -= penalty
 
-    for banned, of_rows in _bans(specs).items():
-        columns = torch.tensor(banned, device=scores.device) - vocab_start
-        columns = columns[(columns >= 0) & (columns < scores.shape[1])]
-        scores[torch.tensor(of_rows, device=scores.device).unsqueeze(1), columns] = float("-inf")
-    return scores
+def _forbid_(logits: torch.Tensor, rows: list[int], columns: torch.Tensor) -> None:
+    if len(rows) == len(logits):
+        logits.index_fill_(1, columns, float("-inf"))
+    else:
+        logits[torch.tensor(rows, device=logits.device).unsqueeze(1), columns] = float("-inf")
+
+
+def _mask_(
+    logits: torch.Tensor, rows: list[int], specs: Sequence[SampleSpec], vocab_start: int
+) -> None:
+    """Forbid what the masks of ``specs``, at ``rows``, do not allow; ids past their end neither."""
+    stop = vocab_start + logits.shape[1]
+    allowed = torch.zeros(len(rows), stop, dtype=torch.bool)
+    for place, spec in enumerate(specs):
+        bits = _bits(spec.mask)[:stop]
+        allowed[place, : len(bits)] = bits
+    mine = allowed[:, vocab_start:].to(logits.device)
+    index = torch.tensor(rows, device=logits.device)
+    logits[index] = logits[index].masked_fill(~mine, float("-inf"))
+
+
+def _bits(mask: bytes) -> torch.Tensor:
+    """Booleans [8 * len(mask)], by id."""
+    octets = torch.frombuffer(bytearray(mask), dtype=torch.uint8).unsqueeze(1)
+    shifts = torch.arange(8, dtype=torch.uint8)
+    return (octets >> shifts).bitwise_and_(1).bool().flatten()
+
+
+@lru_cache(maxsize=64)
+def _columns(
+    token_ids: tuple[int, ...], vocab_start: int, width: int, device: torch.device
+) -> torch.Tensor:
+    """Columns of those ids that this rank holds; the same few sets are asked for at every step."""
+    columns = torch.tensor(token_ids, device=device) - vocab_start
+    return columns[(columns >= 0) & (columns < width)]
 
 
 def _biases(specs: Sequence[SampleSpec]) -> Iterable[_Entry]:
@@ -62,9 +106,17 @@ def _bans(specs: Sequence[SampleSpec]) -> dict[tuple[int, ...], list[int]]:
     """Rows by what they ban: mostly the same hundreds of control ids for all of them."""
     rows: dict[tuple[int, ...], list[int]] = {}
     for row, spec in enumerate(specs):
-        if spec.banned:
+        if spec.banned and not (spec.mask and _exhausted(spec)):
             rows.setdefault(spec.banned, []).append(row)
     return rows
+
+
+def _exhausted(spec: SampleSpec) -> bool:
+    """Whether all that the mask allows is banned; the whole vocabulary is looked at by all ranks."""
+    bits = _bits(spec.mask)
+    banned = torch.tensor(spec.banned)
+    bits[banned[banned < len(bits)]] = False
+    return not bits.any()
 
 
 def _local(

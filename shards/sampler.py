@@ -1,6 +1,6 @@
 """Draws each sequence's next token from logits that are cut over the ranks.
 
-    bias, penalties, bans -> temperature -> top-k -> top-p -> min-p -> + Gumbel noise -> largest
+    bias, penalties, bans, masks -> temperature -> top-k -> top-p -> min-p -> + Gumbel noise -> largest
 
 All ranks call it together and all return the same tokens; what crosses between them is a few
 numbers per sequence, never the logits. Arithmetic is float32, the noise float64. A row's token
@@ -16,8 +16,8 @@ import torch
 
 from shards.comm import Communicator
 from shards.errors import GroupError
-from shards.noise import gumbel
-from shards.penalties import adjusted
+from shards.noise import largest
+from shards.penalties import adjust_
 from shards.request import TokenLogprob
 from shards.step import SampleSpec
 from shards.truncation import order_images, truncated, truncates
@@ -34,7 +34,8 @@ def sample(
     """One token per row; equal scores go to the lowest id.
 
     Args:
-        logits: this rank's [S, vocabulary / ranks], any float type.
+        logits: this rank's [S, vocabulary / ranks], any float type; float32 ones are overwritten,
+            for at this size a copy costs as much as the draw.
         specs: one per row, the same on every rank.
         vocab_start: the vocabulary id of column 0.
 
@@ -43,10 +44,11 @@ def sample(
     """
     if not specs:
         return []
-    raw = logits.float()
-    picks = _picks(raw, specs, vocab_start, comm)
+    scores = logits.float()
     told = [row for row, spec in enumerate(specs) if spec.logprobs is not None]
-    details = _details(raw[told], picks[told], [specs[row] for row in told], vocab_start)
+    raw = scores[told]
+    picks = _picks(adjust_(scores, specs, vocab_start), specs, vocab_start, comm)
+    details = _details(raw, picks[told], [specs[row] for row in told], vocab_start)
     gathered = comm.all_gather(torch.cat([picks.flatten(), details.flatten()])).cpu()
     picks_of_ranks = gathered[:, : picks.numel()].view(comm.size, *picks.shape)
     details_of_ranks = gathered[:, picks.numel() :].view(comm.size, *details.shape)
@@ -65,29 +67,34 @@ def sample(
 
 
 def _picks(
-    raw: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int, comm: Communicator
+    scores: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int, comm: Communicator
 ) -> torch.Tensor:
     """This rank's best score and its id, float64 [S, 2]."""
-    scores = adjusted(raw, specs, vocab_start)
-    best, column = scores.max(dim=1)
-    best = best.double()
     drawn = [row for row, spec in enumerate(specs) if spec.temperature >= GREEDY_TEMPERATURE]
-    if drawn:
-        noisy = _noisy(scores[drawn], [specs[row] for row in drawn], vocab_start, comm)
-        best[drawn], column[drawn] = noisy.max(dim=1)
+    if len(drawn) == len(specs):
+        best, column = _noisy(scores, specs, vocab_start, comm)
+    else:
+        values, column = scores.max(dim=1)
+        best = values.double()
+        if drawn:
+            noisy = _noisy(scores[drawn], [specs[row] for row in drawn], vocab_start, comm)
+            best[drawn], column[drawn] = noisy
     return torch.stack([best, (column + vocab_start).double()], dim=1)
 
 
 def _noisy(
     scores: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int, comm: Communicator
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest scores with noise [R], and their columns; the scores are overwritten."""
     temperature = torch.tensor([spec.temperature for spec in specs], device=scores.device)
-    scores = scores / temperature.unsqueeze(1)
+    scores.div_(temperature.unsqueeze(1))
     cut = [row for row, spec in enumerate(specs) if truncates(spec)]
-    if cut:
+    if len(cut) == len(specs):
+        scores = truncated(scores, specs, comm)
+    elif cut:
         scores[cut] = truncated(scores[cut], [specs[row] for row in cut], comm)
     draws = [(spec.seed, spec.choice, spec.index) for spec in specs]
-    return scores.double() + gumbel(draws, vocab_start, scores.shape[1], scores.device)
+    return largest(scores, draws, vocab_start)
 
 
 def _details(

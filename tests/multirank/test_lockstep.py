@@ -1,4 +1,4 @@
-"""Leader and followers as processes of their own, over Gloo."""
+"""Leader and followers as processes of their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from shards.comm import Communicator, ProcessGroup
 from shards.errors import GroupError
 from shards.lockstep import Leader, follow
 from shards.request import TokenLogprob
-from shards.step import PictureKey, SampleSpec, SequenceStep, StepPlan
+from shards.step import Advance, Begin, Drawn, Draws, PictureKey, StepPlan, nothing
 from tests.multirank.ranks import on_ranks
 
 pytestmark = pytest.mark.multirank
 KEY = PictureKey("r", 0)
-PLAN = StepPlan((SequenceStep((1, 2), 0, (0,), sample=SampleSpec(0, 0, 0, 0.0)),))
-DEADLY = StepPlan((SequenceStep((666,), 0, (0,)),))
+PLAN = StepPlan(begun=(Begin(0, (1, 2), 0, (0,), Draws(0, 0, 0.0)),), advances=(Advance(0, 2),))
+DEADLY = StepPlan(ended=(666,))
 
 
 class SummingRunner:
@@ -41,12 +41,13 @@ class SummingRunner:
     def drop_picture(self, key: PictureKey) -> None:
         self._pictures.pop(key, None)
 
-    def run(self, plan: StepPlan) -> Sequence[TokenLogprob]:
+    def run(self, plan: StepPlan, meanwhile: Callable[[], None] = nothing) -> Sequence[Drawn]:
+        meanwhile()
         if plan == DEADLY and self._mortal:
             os.kill(os.getpid(), signal.SIGKILL)
         total = torch.tensor([float(picture.sum()) for picture in self._pictures.values()] or [0.0])
         self._comm.all_reduce(total)
-        return [TokenLogprob(int(total.sum()), 0.0)]
+        return [Drawn(0, (TokenLogprob(int(total.sum()), 0.0),))]
 
     def close(self) -> None:
         self._comm.close()
@@ -58,11 +59,11 @@ def play(comm: Communicator) -> list[int]:
         follow(runner, comm)
         return []
     leader = Leader(runner, comm)
-    tokens = [leader.run(PLAN)[0].token_id]
+    tokens = [leader.run(PLAN)[0].tokens[0].token_id]
     leader.add_picture(KEY, np.full((1000, 300), 0.01, dtype=np.float64))
-    tokens.append(leader.run(PLAN)[0].token_id)
+    tokens.append(leader.run(PLAN)[0].tokens[0].token_id)
     leader.drop_picture(KEY)
-    tokens.append(leader.run(PLAN)[0].token_id)
+    tokens.append(leader.run(PLAN)[0].tokens[0].token_id)
     leader.close()
     return tokens
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import queue
 import threading
 from typing import Any
@@ -9,12 +10,36 @@ import pytest
 
 from shards.comm import SingleRank
 from shards.errors import GroupError
-from shards.lockstep import Leader, follow
+from shards.lockstep import Leader, follow, packed, unpacked
 from shards.request import TokenLogprob
-from shards.step import PictureKey, SampleSpec, SequenceStep, StepPlan
+from shards.step import (
+    Advance,
+    Begin,
+    Drawn,
+    Draws,
+    PictureKey,
+    PictureSpan,
+    StepPlan,
+    nothing,
+)
 
-PLAN = StepPlan((SequenceStep((1, 2), 0, (0,), sample=SampleSpec(0, 0, 0, 0.0)),))
 KEY = PictureKey("r", 0)
+PLAN = StepPlan(
+    ended=(4,),
+    begun=(
+        Begin(
+            row=4,
+            token_ids=(1, 10, 2),
+            computed=1,
+            block_table=(7,),
+            draws=Draws(3, 0, 0.5, top_k=4, logit_bias=((5, 1.5),), banned=(10,), logprobs=2),
+            drawn=1,
+            pictures=(PictureSpan(KEY, 1),),
+        ),
+    ),
+    advances=(Advance(4, 3, blocks=(8,), drafts=(6,), masks=(b"\1", b"\2")), Advance(0, 0)),
+)
+DRAWN = [Drawn(4, (TokenLogprob(5, 0.0),))]
 
 
 class Recorder:
@@ -29,9 +54,10 @@ class Recorder:
     def drop_picture(self, key) -> None:
         self.calls.append(("drop_picture", key))
 
-    def run(self, plan):
+    def run(self, plan, meanwhile=nothing):
+        meanwhile()
         self.calls.append(("run", plan))
-        return [TokenLogprob(5, 0.0)]
+        return DRAWN
 
     def close(self) -> None:
         self.calls.append(("close",))
@@ -64,7 +90,9 @@ def test_followers_make_the_leaders_calls_in_order():
     follower.start()
     leader = Leader(mine, Wire(0, 2, objects))
     leader.add_picture(KEY, np.array([[1.5, 2.0]], dtype=np.float32))
-    assert leader.run(PLAN) == [TokenLogprob(5, 0.0)]
+    meanwhile = []
+    assert leader.run(PLAN, lambda: meanwhile.append(objects.qsize())) == DRAWN
+    assert len(meanwhile) == 1
     leader.drop_picture(KEY)
     leader.close()
     follower.join(10)
@@ -72,6 +100,18 @@ def test_followers_make_the_leaders_calls_in_order():
     names = [call[0] for call in mine.calls]
     assert names == ["add_picture", "run", "drop_picture", "close"]
     assert theirs.calls == mine.calls
+
+
+def test_a_plan_is_the_same_when_it_arrives():
+    assert unpacked(pickle.loads(pickle.dumps(packed(PLAN)))) == PLAN
+
+
+def test_a_step_in_which_all_decode_is_tens_of_bytes_and_a_new_block_a_few_more():
+    def size(plan: StepPlan) -> int:
+        return len(pickle.dumps((0, *packed(plan)), protocol=pickle.HIGHEST_PROTOCOL))
+
+    assert size(StepPlan()) < 40
+    assert size(StepPlan(advances=(Advance(3, 1, blocks=(900,)),))) < 70
 
 
 def test_a_group_of_one_is_told_nothing():

@@ -21,7 +21,7 @@ from transformers.generation.logits_process import (
 from shards.comm import SingleRank
 from shards.errors import GroupError
 from shards.noise import gumbel
-from shards.penalties import adjusted
+from shards.penalties import adjust_
 from shards.sampler import sample
 from shards.step import SampleSpec
 from shards.truncation import truncated
@@ -37,7 +37,7 @@ def logits(rows: int, vocab: int = VOCAB, seed: int = 0, scale: float = 3.0) -> 
 
 
 def draw(scores: torch.Tensor, *specs: SampleSpec) -> list[int]:
-    return [drawn.token_id for drawn in sample(scores, specs, 0, SingleRank())]
+    return [drawn.token_id for drawn in sample(scores.clone(), specs, 0, SingleRank())]
 
 
 # -- noise: a second implementation, in Python's own integers -----------------------------------
@@ -217,7 +217,7 @@ def test_repetition_penalty_equals_hugging_face():
         PLAIN, repetition_penalty=1.7, prompt_ids=(1, 2, 3), output_counts=((3, 2), (90, 1))
     )
     theirs = RepetitionPenaltyLogitsProcessor(1.7)(torch.tensor([[1, 2, 3, 3, 3, 90]]), scores)
-    assert torch.allclose(adjusted(scores, [spec], 0), theirs, rtol=1e-6)
+    assert torch.allclose(adjust_(scores.clone(), [spec], 0), theirs, rtol=1e-6)
 
 
 # -- draws ----------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def test_logprobs_are_the_models_own_and_only_for_who_asked():
         PLAIN,
         replace(GREEDY, logprobs=0),
     ]
-    first, second, third = sample(scores, specs, 0, SingleRank())
+    first, second, third = sample(scores.clone(), specs, 0, SingleRank())
     reference = scores.double().log_softmax(1)
     assert first.token_id == 6
     assert first.logprob == pytest.approx(reference[0, 6].item(), abs=1e-9)
