@@ -1,0 +1,73 @@
+// A register of floats in GCC's and Clang's portable vector notation, and what C lacks for it.
+//
+// Every sum is taken in one fixed order, whatever rows share a call: a row's bits never depend on
+// its company. That is why nothing here is compiled with -ffast-math.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+constexpr int W = 16;  // floats in a register, of which there are 32
+#else
+constexpr int W = 8;  // 16 registers on AVX2; narrower machines take two for one
+#endif
+
+typedef float V __attribute__((vector_size(W * sizeof(float))));
+typedef int32_t VI __attribute__((vector_size(W * sizeof(int32_t))));
+
+static inline V load(const float* from) {
+  V v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+static inline void store(float* to, V v) { std::memcpy(to, &v, sizeof v); }
+
+static inline V splat(float x) { return V{} + x; }
+
+static inline V larger(V a, V b) { return a > b ? a : b; }
+
+// Lane j of the result holds lane j ^ S of `v`.
+template <int S>
+static inline V exchange(V v) {
+  VI lanes;
+  for (int j = 0; j < W; j++) lanes[j] = j ^ S;
+  return __builtin_shuffle(v, lanes);
+}
+
+static inline float sum(V v) {
+  if constexpr (W == 16) v += exchange<8>(v);
+  v += exchange<4>(v);
+  v += exchange<2>(v);
+  v += exchange<1>(v);
+  return v[0];
+}
+
+static inline float maximum(V v) {
+  if constexpr (W == 16) v = larger(v, exchange<8>(v));
+  v = larger(v, exchange<4>(v));
+  v = larger(v, exchange<2>(v));
+  v = larger(v, exchange<1>(v));
+  return v[0];
+}
+
+// e^x to about one unit in the last place (Cephes' polynomial); 0 below -87, infinite never.
+static inline V exponential(V x) {
+  const V least = splat(-87.0f), most = splat(88.0f), magic = splat(12582912.0f);
+  V bounded = x > least ? x : least;
+  bounded = bounded < most ? bounded : most;
+  const V n = (bounded * 1.44269504088896341f + magic) - magic;  // rounded to a whole number
+  const V r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
+  V p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const VI power = (__builtin_convertvector(n, VI) + 127) << 23;
+  V scale;
+  std::memcpy(&scale, &power, sizeof scale);
+  return x > least ? p * scale : V{};
+}
