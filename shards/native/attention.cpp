@@ -5,7 +5,6 @@
 // neighbouring tokens. Tiles start at multiples of KEYS from the sequence's first key, so a row
 // adds up in the same order however the sequence was cut into steps.
 #include <cmath>
-#include <limits>
 #include <vector>
 
 #include "vector.h"

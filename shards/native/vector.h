@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #if defined(__AVX512F__)
 constexpr int W = 16;  // floats in a register, of which there are 32
@@ -52,11 +53,12 @@ static inline float maximum(V v) {
   return v[0];
 }
 
-// e^x to about one unit in the last place (Cephes' polynomial); 0 below -87, infinite never.
+// e^x to about one unit in the last place (Cephes' polynomial); 0 below -87, infinite above 88.
+// What is not a number stays so.
 static inline V exponential(V x) {
   const V least = splat(-87.0f), most = splat(88.0f), magic = splat(12582912.0f);
-  V bounded = x > least ? x : least;
-  bounded = bounded < most ? bounded : most;
+  V bounded = x < least ? least : x;
+  bounded = bounded > most ? most : bounded;
   const V n = (bounded * 1.44269504088896341f + magic) - magic;  // rounded to a whole number
   const V r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
   V p = splat(1.9875691500e-4f);
@@ -69,5 +71,7 @@ static inline V exponential(V x) {
   const VI power = (__builtin_convertvector(n, VI) + 127) << 23;
   V scale;
   std::memcpy(&scale, &power, sizeof scale);
-  return x > least ? p * scale : V{};
+  const V infinite = splat(std::numeric_limits<float>::infinity());
+  const V e = x > most ? infinite : p * scale;
+  return x < least ? V{} : e;
 }
