@@ -36,7 +36,7 @@ class Heads:
     def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[T, width] -> q [T, H, D], k and v [T, K, D]; views."""
         heads = qkv.view(len(qkv), -1, self.dim)
-        q, k, v = heads.split((self.query, self.key, self.key), dim=1)
+        q, k, v = torch.split(heads, [self.query, self.key, self.key], dim=1)
         return q, k, v
 
 

@@ -78,13 +78,6 @@ inline void transpose(V (&v)[W]) {
   swap_bit<1>(v);
 }
 
-inline V load_part(const float* from, int64_t count) {
-  if (count >= W) return load(from);
-  float part[W] = {};
-  std::memcpy(part, from, sizeof(float) * count);
-  return load(part);
-}
-
 // Keys [first, first + count) as [width, KEYS], and where each position's values lie.
 void fetch(Desk& desk, const Past& past, int64_t first, int64_t count, int64_t dim,
            int64_t width) {
@@ -122,8 +115,8 @@ inline void score(Desk& desk, int64_t row, int64_t width) {
     const V low = load(k + d * KEYS), high = load(k + d * KEYS + W);
     for (int m = 0; m < M; m++) {
       const V channel = splat(q[m * width + d]);
-      sums[m][0] += channel * low;
-      sums[m][1] += channel * high;
+      sums[m][0] = fused(channel, low, sums[m][0]);
+      sums[m][1] = fused(channel, high, sums[m][1]);
     }
   }
   for (int m = 0; m < M; m++) {
@@ -165,7 +158,7 @@ inline void add_values(Desk& desk, int64_t tile_row, int64_t row, int64_t count,
     const float* values = desk.value_rows[j] + d;
     for (int c = 0; c < C; c++) {
       const V v = load(values + c * W);
-      for (int m = 0; m < M; m++) sums[m][c] += v * weights[m * KEYS + j];
+      for (int m = 0; m < M; m++) sums[m][c] = fused(v, splat(weights[m * KEYS + j]), sums[m][c]);
     }
   }
   for (int m = 0; m < M; m++)

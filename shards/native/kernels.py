@@ -22,16 +22,17 @@ from shards.rotary import Rotation
 
 # Query heads per key head that the attention kernel lays side by side at most.
 _MOST_GROUPED = 128
+_Argument = ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float
 _POINTER, _COUNT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-_SIGNATURES: dict[str, list[type[ctypes._SimpleCData[int]] | type[ctypes.c_float]]] = {
-    "linear": [*[_POINTER] * 4, *[_COUNT] * 4],
-    "rms_norm": [*[_POINTER] * 3, *[_COUNT] * 2, _REAL, _COUNT],
-    "gated": [*[_POINTER] * 2, *[_COUNT] * 3],
-    "rotate": [*[_POINTER] * 6, *[_COUNT] * 5],
-    "attention": [
+_SIGNATURES: dict[str, tuple[type[_Argument], ...]] = {
+    "linear": (*[_POINTER] * 4, *[_COUNT] * 4),
+    "rms_norm": (*[_POINTER] * 3, *[_COUNT] * 2, _REAL, _COUNT),
+    "gated": (*[_POINTER] * 2, *[_COUNT] * 3),
+    "rotate": (*[_POINTER] * 6, *[_COUNT] * 5),
+    "attention": (
         *(_POINTER, _COUNT, _POINTER, _POINTER, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT),
         *(_COUNT, _COUNT, _COUNT, _COUNT, _POINTER, _COUNT),
-    ],
+    ),
 }
 
 

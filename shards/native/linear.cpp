@@ -32,13 +32,20 @@ inline void tile(const Product& p, int64_t row, int64_t output) {
     for (int r = 0; r < R; r++) {
       const V weights = load(w + r * K + k);
       if (fetch) __builtin_prefetch(w + (r + AHEAD) * K + k);
-      for (int m = 0; m < M; m++) sums[m][r] += column[m] * weights;
+      for (int m = 0; m < M; m++) sums[m][r] = fused(column[m], weights, sums[m][r]);
+    }
+  }
+  if (k < K) {  // filled up with zeros
+    V column[M];
+    for (int m = 0; m < M; m++) column[m] = load_part(x + m * K + k, K - k);
+    for (int r = 0; r < R; r++) {
+      const V weights = load_part(w + r * K + k, K - k);
+      for (int m = 0; m < M; m++) sums[m][r] = fused(column[m], weights, sums[m][r]);
     }
   }
   for (int m = 0; m < M; m++) {
     for (int r = 0; r < R; r++) {
       float total = sum(sums[m][r]);
-      for (int64_t j = k; j < K; j++) total += x[m * K + j] * w[r * K + j];
       if (p.bias) total += p.bias[output + r];
       p.y[(row + m) * p.outputs + output + r] = total;
     }

@@ -17,15 +17,13 @@ extern "C" void rms_norm(const float* x, const float* weight, float* y, int64_t 
     const float* from = x + row * width;
     float* to = y + row * width;
     V squares = {};
-    int64_t j = 0;
-    for (; j + W <= width; j += W) {
-      const V v = load(from + j);
-      squares += v * v;
+    for (int64_t j = 0; j < width; j += W) {
+      const V v = load_part(from + j, width - j);
+      squares = fused(v, v, squares);
     }
-    float total = sum(squares);
-    for (int64_t i = j; i < width; i++) total += from[i] * from[i];
-    const float scale = 1.0f / std::sqrt(total / static_cast<float>(width) + eps);
-    for (j = 0; j + W <= width; j += W) store(to + j, load(from + j) * scale * load(weight + j));
+    const float scale = 1.0f / std::sqrt(sum(squares) / static_cast<float>(width) + eps);
+    int64_t j = 0;
+    for (; j + W <= width; j += W) store(to + j, load(from + j) * scale * load(weight + j));
     for (; j < width; j++) to[j] = from[j] * scale * weight[j];
   }
 }
@@ -43,9 +41,8 @@ extern "C" void gated(const float* gate_up, float* y, int64_t rows, int64_t widt
       store(to + j, g / (1.0f + exponential(-g)) * load(up + j));
     }
     if (j < width) {
-      float rest[W] = {};
-      std::memcpy(rest, gate + j, sizeof(float) * (width - j));
-      const V g = load(rest);
+      float rest[W];
+      const V g = load_part(gate + j, width - j);
       store(rest, g / (1.0f + exponential(-g)));
       for (int64_t i = 0; j + i < width; i++) to[j + i] = rest[i] * up[j + i];
     }
