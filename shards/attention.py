@@ -9,12 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
-from shards.step import SequenceStep
+
+class Item(Protocol):
+    """What a step computes of one sequence.
+
+    Attributes:
+        token_ids: computed in this step; at least one.
+        start: position of the first of them; everything before is in the KV cache.
+        block_table: ids of the blocks that hold the positions up to the last of them, or more.
+    """
+
+    @property
+    def token_ids(self) -> Sequence[int]: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def block_table(self) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,29 +95,28 @@ class StepLayout:
         positions: [T] in the sequence.
         slots: [T] where each token's key and value go.
         spans: the sequences in turn.
+        fixed: the decoding sequences at addresses that last, where a CUDA graph reads them.
     """
 
     positions: Tensor
     slots: Tensor
     spans: tuple[Span, ...]
     block_size: int
+    fixed: Decode | None = None
 
     @classmethod
-    def of(
-        cls, sequences: Sequence[SequenceStep], block_size: int, device: torch.device
-    ) -> StepLayout:
+    def of(cls, items: Sequence[Item], block_size: int, device: torch.device) -> StepLayout:
         """Lay out a step; every index is computed once here, on the host, for all layers."""
         positions: list[int] = []
         slots: list[int] = []
         spans = []
-        for sequence in sequences:
-            first, count = len(positions), len(sequence.token_ids)
-            stop = sequence.start + count
-            table = sequence.block_table
-            positions.extend(range(sequence.start, stop))
+        for item in items:
+            first, count, table = len(positions), len(item.token_ids), item.block_table
+            stop = item.start + count
+            positions.extend(range(item.start, stop))
             slots.extend(
                 table[position // block_size] * block_size + position % block_size
-                for position in range(sequence.start, stop)
+                for position in range(item.start, stop)
             )
             # A table may already hold blocks for tokens to come.
             spans.append(Span(first, count, stop, tuple(table[: -(-stop // block_size)])))
@@ -127,6 +142,8 @@ class StepLayout:
     @cached_property
     def decode(self) -> Decode:
         """The sequences that compute one token."""
+        if self.fixed is not None:
+            return self.fixed
         return Decode.of(
             [span for span in self.spans if span.count == 1], self.block_size, self.slots.device
         )

@@ -5,7 +5,7 @@
 
 namespace {
 
-constexpr int64_t WORTH_A_THREAD = 16 * 1024;  // values
+constexpr int64_t WORTH_A_THREAD = 128 * 1024;  // values
 
 }  // namespace
 
