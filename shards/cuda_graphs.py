@@ -112,7 +112,7 @@ class DecodeGraphs:
 
     def _capture(self, buffers: Buffers) -> _Captured:
         # Once uncaptured, on a stream of its own: libraries allocate at their first call.
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             decode_logits(self._model, buffers, self._caches)
