@@ -8,12 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
-from shards.batch import Work
+
+class Item(Protocol):
+    """What a step computes of one sequence.
+
+    Attributes:
+        token_ids: computed in this step; at least one.
+        start: position of the first of them; everything before is in the KV cache.
+        block_table: ids of the blocks that hold the positions up to the last of them, or more.
+    """
+
+    @property
+    def token_ids(self) -> Sequence[int]: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def block_table(self) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,73 +71,117 @@ class PagedCache:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """A sequence that computes several tokens: step rows [first, last), its last of ``length``."""
+class Span:
+    """One sequence's part of a step: its rows, and what they look at.
+
+    Attributes:
+        first: step row of its first token.
+        count: tokens it computes.
+        length: positions of the sequence up to and with the last of them.
+        blocks: ids of the blocks that hold those positions.
+    """
 
     first: int
-    last: int
+    count: int
     length: int
-    blocks: Tensor
+    blocks: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StepLayout:
     """Where a step's tokens stand in their sequences and in the cache; the same for all layers.
 
     Attributes:
         positions: [T] in the sequence.
         slots: [T] where each token's key and value go.
-        decode_rows: [N] step rows of sequences that compute one token.
-        decode_blocks: [N, B] their blocks, padded to the longest.
-        decode_mask: [N, B * block_size] true where a token of the sequence stands.
-        chunks: the other sequences.
+        spans: the sequences in turn.
+        fixed: the decoding sequences at addresses that last, where a CUDA graph reads them.
     """
 
     positions: Tensor
     slots: Tensor
-    decode_rows: Tensor
-    decode_blocks: Tensor
-    decode_mask: Tensor
-    chunks: tuple[Chunk, ...]
+    spans: tuple[Span, ...]
+    block_size: int
+    fixed: Decode | None = None
 
     @classmethod
-    def of(cls, sequences: Sequence[Work], block_size: int, device: torch.device) -> StepLayout:
+    def of(cls, items: Sequence[Item], block_size: int, device: torch.device) -> StepLayout:
         """Lay out a step; every index is computed once here, on the host, for all layers."""
-        offsets = torch.arange(block_size)
-        positions, new_slots, chunks = [], [], []
-        decode_rows: list[int] = []
-        decode_blocks: list[Tensor] = []
-        decode_lengths: list[int] = []
-        row = 0
-        for sequence in sequences:
-            count = len(sequence.token_ids)
-            stop = sequence.start + count
+        positions: list[int] = []
+        slots: list[int] = []
+        spans = []
+        for item in items:
+            first, count, table = len(positions), len(item.token_ids), item.block_table
+            stop = item.start + count
+            positions.extend(range(item.start, stop))
+            slots.extend(
+                table[position // block_size] * block_size + position % block_size
+                for position in range(item.start, stop)
+            )
             # A table may already hold blocks for tokens to come.
-            blocks = torch.tensor(sequence.block_table[: -(-stop // block_size)])
-            slots = (blocks.unsqueeze(1) * block_size + offsets).flatten()
-            positions.append(torch.arange(sequence.start, stop))
-            new_slots.append(slots[sequence.start : stop])
-            if count == 1:
-                decode_rows.append(row)
-                decode_blocks.append(blocks)
-                decode_lengths.append(stop)
-            else:
-                chunks.append(Chunk(row, row + count, stop, blocks.to(device)))
-            row += count
-        padded = (
-            torch.nn.utils.rnn.pad_sequence(decode_blocks, batch_first=True)
-            if decode_blocks
-            else torch.zeros(0, 0, dtype=torch.int64)
-        )
-        places = torch.arange(padded.shape[1] * block_size)
-        lengths = torch.tensor(decode_lengths, dtype=torch.int64)
+            spans.append(Span(first, count, stop, tuple(table[: -(-stop // block_size)])))
         return cls(
-            positions=torch.cat(positions).to(device),
-            slots=torch.cat(new_slots).to(device),
-            decode_rows=torch.tensor(decode_rows, dtype=torch.int64).to(device),
-            decode_blocks=padded.to(device),
-            decode_mask=(places < lengths.unsqueeze(1)).to(device),
-            chunks=tuple(chunks),
+            torch.tensor(positions, dtype=torch.int64).to(device),
+            torch.tensor(slots, dtype=torch.int64).to(device),
+            tuple(spans),
+            block_size,
+        )
+
+    @cached_property
+    def native(self) -> tuple[Tensor, Tensor]:
+        """What the CPU kernel reads: [sequences, 4] (first, count, length, where its blocks begin),
+        and all blocks one after the other.
+        """
+        tables: list[int] = []
+        rows = []
+        for span in self.spans:
+            rows.append((span.first, span.count, span.length, len(tables)))
+            tables.extend(span.blocks)
+        return torch.tensor(rows, dtype=torch.int64), torch.tensor(tables, dtype=torch.int64)
+
+    @cached_property
+    def decode(self) -> Decode:
+        """The sequences that compute one token."""
+        if self.fixed is not None:
+            return self.fixed
+        return Decode.of(
+            [span for span in self.spans if span.count == 1], self.block_size, self.slots.device
+        )
+
+    @cached_property
+    def chunks(self) -> tuple[tuple[Span, Tensor], ...]:
+        """The other sequences, each with its blocks."""
+        return tuple(
+            (span, torch.tensor(span.blocks).to(self.slots.device))
+            for span in self.spans
+            if span.count > 1
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """N sequences that compute one token each.
+
+    Attributes:
+        rows: [N] of the step.
+        blocks: [N, B], padded to the longest.
+        mask: [N, B * block_size] true where a token of the sequence stands.
+    """
+
+    rows: Tensor
+    blocks: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, spans: Sequence[Span], block_size: int, device: torch.device) -> Decode:
+        most = max((len(span.blocks) for span in spans), default=0)
+        blocks = [(*span.blocks, *[0] * (most - len(span.blocks))) for span in spans]
+        lengths = torch.tensor([span.length for span in spans], dtype=torch.int64)
+        mask = torch.arange(most * block_size) < lengths.unsqueeze(1)
+        return cls(
+            torch.tensor([span.first for span in spans], dtype=torch.int64).to(device),
+            torch.tensor(blocks, dtype=torch.int64).view(len(spans), most).to(device),
+            mask.to(device),
         )
 
 
@@ -135,19 +196,20 @@ def paged(q: Tensor, k: Tensor, v: Tensor, cache: PagedCache, layout: StepLayout
     """
     cache.write(layout.slots, k, v)
     attended = torch.empty_like(q)
-    if len(layout.decode_rows):
-        attended[layout.decode_rows] = _decode(q[layout.decode_rows], cache, layout)
-    for chunk in layout.chunks:
-        attended[chunk.first : chunk.last] = _prefill(q[chunk.first : chunk.last], cache, chunk)
+    if len(layout.decode.rows):
+        attended[layout.decode.rows] = _decode(q[layout.decode.rows], cache, layout.decode)
+    for span, blocks in layout.chunks:
+        rows = slice(span.first, span.first + span.count)
+        keys, values = (stored[: span.length] for stored in cache.read(blocks))
+        attended[rows] = _prefill(q[rows], keys, values)
     return attended
 
 
-def _decode(q: Tensor, cache: PagedCache, layout: StepLayout) -> Tensor:
+def _decode(q: Tensor, cache: PagedCache, decode: Decode) -> Tensor:
     """One token each of N sequences, q [N, H, D], against all their blocks."""
-    n, length = layout.decode_mask.shape
+    n, length = decode.mask.shape
     keys, values = (
-        stored.view(n, length, *stored.shape[1:])
-        for stored in cache.read(layout.decode_blocks.flatten())
+        stored.view(n, length, *stored.shape[1:]) for stored in cache.read(decode.blocks.flatten())
     )
     kv_heads, head_dim = keys.shape[2:]
     # The query heads of one key head stand where a chunk has its tokens: keys are read once.
@@ -155,15 +217,14 @@ def _decode(q: Tensor, cache: PagedCache, layout: StepLayout) -> Tensor:
         q.view(n, kv_heads, -1, head_dim),
         keys.transpose(1, 2),
         values.transpose(1, 2),
-        attn_mask=layout.decode_mask.view(n, 1, 1, length),
+        attn_mask=decode.mask.view(n, 1, 1, length),
     )
     return grouped.reshape(q.shape)
 
 
-def _prefill(q: Tensor, cache: PagedCache, chunk: Chunk) -> Tensor:
-    """The last tokens of one sequence, q [C, H, D], each against all up to itself."""
-    keys, values = (stored[: chunk.length] for stored in cache.read(chunk.blocks))
-    count, length = len(q), chunk.length
+def _prefill(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """The last tokens of one sequence, q [C, H, D], each against all up to itself [L, K, D]."""
+    count, length = len(q), len(keys)
     whole = count == length
     return F.scaled_dot_product_attention(
         q.transpose(0, 1).unsqueeze(0),

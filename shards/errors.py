@@ -4,6 +4,7 @@
     ├── ModelConfigError    params.json / config.json is unservable (key and value named)
     ├── CheckpointError     tensors missing, unexpected or misshapen (names listed)
     ├── PlanError           the model cannot be cut or does not fit as asked (numbers given)
+    ├── KernelError         the C++ kernels cannot be built or loaded here (reason given)
     ├── RequestError        a request that can never be run (field named by ``param``)
     │   └── ContextLengthError   prompt + max_tokens exceed what the model or the cache can hold
     ├── QueueFullError      as many requests wait as may wait
@@ -29,6 +30,10 @@ class CheckpointError(ShardsError):
 
 class PlanError(ShardsError):
     """A cut or a memory plan that cannot work; the message gives the numbers."""
+
+
+class KernelError(ShardsError):
+    """Native kernels that this machine cannot build, load or use; the message says why."""
 
 
 class GroupError(ShardsError):

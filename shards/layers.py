@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
 from shards.comm import Communicator
+from shards.kernels import Heads, Kernels, KernelsName
+from shards.native.kernels import kernels_for
 
 DtypeName = Literal["auto", "float32", "bfloat16"]
 
@@ -38,11 +40,17 @@ def compute_dtype(dtype: DtypeName | torch.dtype, device: torch.device) -> torch
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a rank's tensors live and whom it shares the work with."""
+    """Where a rank's tensors live, what computes on them and whom the rank shares the work with."""
 
     comm: Communicator
     device: torch.device
     dtype: torch.dtype
+    kernels_name: KernelsName = "auto"
+
+    @property
+    def kernels(self) -> Kernels:
+        """What computes between the all-reduces."""
+        return kernels_for(self.kernels_name, self.device, self.dtype)
 
     def weight(self, *shape: int) -> nn.Parameter:
         """An uninitialised weight: a checkpoint reader fills it."""
@@ -99,12 +107,11 @@ class RMSNorm(Layer):
         super().__init__()
         self.name = name
         self.eps = eps
+        self.kernels = place.kernels
         self.weight = place.weight(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        exact = x.float()
-        exact = exact * torch.rsqrt(exact.square().mean(-1, keepdim=True) + self.eps)
-        return exact.to(x.dtype) * self.weight
+        return self.kernels.rms_norm(x, self.weight, self.eps)
 
     def parts(self) -> Iterator[Part]:
         yield Part(f"{self.name}.weight", tuple(self.weight.shape), self.weight)
@@ -131,12 +138,13 @@ class ColumnParallel(Layer):
         super().__init__()
         self.stack = tuple(stack)
         self.rank = place.comm.rank
+        self.kernels = place.kernels
         self.heights = [place.share(rows.height) for rows in self.stack]
         self.weight = place.weight(sum(self.heights), width)
         self.bias = place.weight(sum(self.heights)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return self.kernels.linear(x, self.weight, self.bias)
 
     def parts(self) -> Iterator[Part]:
         tensors = {"weight": self.weight, "bias": self.bias}
@@ -166,11 +174,12 @@ class RowParallel(Layer):
         super().__init__()
         self.name = name
         self.comm = place.comm
+        self.kernels = place.kernels
         self.weight = place.weight(height, place.share(width))
         self.bias = place.weight(height) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        summed = self.comm.all_reduce(F.linear(x, self.weight))
+        summed = self.comm.all_reduce(self.kernels.linear(x, self.weight))
         return summed if self.bias is None else summed + self.bias
 
     def parts(self) -> Iterator[Part]:
@@ -218,26 +227,28 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, place: Placement) -> None:
         super().__init__()
+        self.kernels = place.kernels
         self.w13 = ColumnParallel([Rows("w1", hidden), Rows("w3", hidden)], width, place)
         self.w2 = RowParallel("w2", hidden, width, place)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.w13(x).chunk(2, dim=-1)
-        down: Tensor = self.w2(F.silu(gate) * up)
+        down: Tensor = self.w2(self.kernels.gated(self.w13(x)))
         return down
 
 
 class HeadProjections(nn.Module):
     """The matrices around attention: queries, keys and values in, heads out; heads are cut.
 
-    H and K are this rank's query and key/value heads.
+    Attributes:
+        heads: this rank's, and how they stand in the projection.
     """
 
     def __init__(
         self, width: int, heads: int, kv_heads: int, head_dim: int, place: Placement
     ) -> None:
         super().__init__()
-        self.head_dim = head_dim
+        self.heads = Heads(place.share(heads), place.share(kv_heads), head_dim)
+        self.kernels = place.kernels
         self.wqkv = ColumnParallel(
             [
                 Rows("wq", heads * head_dim, rotary_heads=heads),
@@ -248,14 +259,3 @@ class HeadProjections(nn.Module):
             place,
         )
         self.wo = RowParallel("wo", heads * head_dim, width, place)
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[T, width] -> q [T, H, head_dim], k and v [T, K, head_dim]."""
-        q, k, v = self.wqkv(x).split(self.wqkv.heights, dim=-1)
-        shape = (len(x), -1, self.head_dim)
-        return q.view(shape), k.view(shape), v.view(shape)
-
-    def merge(self, attended: Tensor) -> Tensor:
-        """[T, H, head_dim] -> the whole [T, width]; one all-reduce."""
-        merged: Tensor = self.wo(attended.flatten(1))
-        return merged

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
-from shards.attention import PagedCache, StepLayout, paged
+from shards.attention import PagedCache, StepLayout
 from shards.config import ModelConfig, TextConfig
 from shards.layers import (
     ColumnParallel,
@@ -45,6 +45,7 @@ class Projector(nn.Module):
 class DecoderLayer(nn.Module):
     def __init__(self, config: TextConfig, place: Placement) -> None:
         super().__init__()
+        self.kernels = place.kernels
         self.attention_norm = RMSNorm("attention_norm", config.dim, config.norm_eps, place)
         self.attention = HeadProjections(
             config.dim, config.heads, config.kv_heads, config.head_dim, place
@@ -56,9 +57,10 @@ class DecoderLayer(nn.Module):
         self, hidden: Tensor, rotation: Rotation, cache: PagedCache, layout: StepLayout
     ) -> Tensor:
         """[T, dim] -> [T, dim]; the step's keys and values are left in ``cache``."""
-        q, k, v = self.attention.project(self.attention_norm(hidden))
-        attended = paged(rotation.apply(q), rotation.apply(k), v, cache, layout)
-        hidden = hidden + self.attention.merge(attended)
+        attention = self.attention
+        qkv = attention.wqkv(self.attention_norm(hidden))
+        attended = self.kernels.attend_paged(qkv, attention.heads, rotation, cache, layout)
+        hidden = hidden + attention.wo(attended)
         grown: Tensor = hidden + self.feed_forward(self.ffn_norm(hidden))
         return grown
 

@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812, the field's name for it
 
-from shards.attention import block_diagonal
 from shards.checkpoint import load_weights
 from shards.comm import SingleRank
 from shards.config import VisionConfig, read_model_config
@@ -40,15 +38,17 @@ class VisionLayer(nn.Module):
     def __init__(self, config: VisionConfig, place: Placement) -> None:
         super().__init__()
         width, heads = config.hidden_size, config.heads
+        self.kernels = place.kernels
         self.attention_norm = RMSNorm("attention_norm", width, NORM_EPS, place)
         self.attention = HeadProjections(width, heads, heads, config.head_dim, place)
         self.ffn_norm = RMSNorm("ffn_norm", width, NORM_EPS, place)
         self.feed_forward = GatedFeedForward(width, config.intermediate_size, place)
 
     def forward(self, hidden: Tensor, rotation: Rotation, lengths: Sequence[int]) -> Tensor:
-        q, k, v = self.attention.project(self.attention_norm(hidden))
-        attended = block_diagonal(rotation.apply(q), rotation.apply(k), v, lengths)
-        hidden = hidden + self.attention.merge(attended)
+        attention = self.attention
+        qkv = attention.wqkv(self.attention_norm(hidden))
+        attended = self.kernels.attend_packed(qkv, attention.heads, rotation, lengths)
+        hidden = hidden + attention.wo(attended)
         grown: Tensor = hidden + self.feed_forward(self.ffn_norm(hidden))
         return grown
 
@@ -70,14 +70,15 @@ class PatchEmbedding(Layer):
     def __init__(self, name: str, config: VisionConfig, place: Placement) -> None:
         super().__init__()
         self.name = name
-        self.kernel = (config.channels, config.patch_size, config.patch_size)
+        self.kernels = place.kernels
+        self.window = (config.channels, config.patch_size, config.patch_size)
         self.weight = place.weight(config.hidden_size, config.patch_values)
 
     def forward(self, patches: Tensor) -> Tensor:
-        return F.linear(patches, self.weight)
+        return self.kernels.linear(patches, self.weight)
 
     def parts(self) -> Iterator[Part]:
-        kernels = self.weight.view(-1, *self.kernel)
+        kernels = self.weight.view(-1, *self.window)
         yield Part(f"{self.name}.weight", tuple(kernels.shape), kernels)
 
 

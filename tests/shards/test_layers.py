@@ -116,12 +116,12 @@ def test_heads_go_whole_to_one_rank():
     ranks = on_ranks(2, lambda place: HeadProjections(6, 4, 2, head_dim=4, place=place))
     for layer in ranks:
         fill(layer, whole)
-    projected = [layer.project(x) for layer in ranks]
+    projected = [layer.heads.split(layer.wqkv(x)) for layer in ranks]
     for index, name in enumerate(("wq", "wk", "wv")):
         joined = torch.cat([heads[index] for heads in projected], dim=1)
         torch.testing.assert_close(joined.flatten(1), F.linear(x, whole[f"{name}.weight"]))
     merged = torch.stack(
-        [layer.merge(heads[0]) for layer, heads in zip(ranks, projected, strict=True)]
+        [layer.wo(heads[0].flatten(1)) for layer, heads in zip(ranks, projected, strict=True)]
     )
     expected = F.linear(F.linear(x, whole["wq.weight"]), whole["wo.weight"])
     torch.testing.assert_close(merged.sum(0), expected)

@@ -1,0 +1,101 @@
+// A register of floats in GCC's and Clang's portable vector notation, and what C lacks for it.
+//
+// Every sum is taken in one fixed order, whatever rows share a call: a row's bits never depend on
+// its company. So nothing is left to the compiler: no -ffast-math, and multiplication is fused with
+// addition where fused() says so and nowhere else (-ffp-contract=off).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#if defined(__FMA__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+constexpr int W = 16;  // floats in a register, of which there are 32
+#else
+constexpr int W = 8;  // 16 registers on AVX2; narrower machines take two for one
+#endif
+
+typedef float V __attribute__((vector_size(W * sizeof(float))));
+typedef int32_t VI __attribute__((vector_size(W * sizeof(int32_t))));
+
+static inline V load(const float* from) {
+  V v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+// The first `count` floats of `from`, zeros for the rest.
+static inline V load_part(const float* from, int64_t count) {
+  if (count >= W) return load(from);
+  float part[W] = {};
+  std::memcpy(part, from, sizeof(float) * static_cast<size_t>(count));
+  return load(part);
+}
+
+static inline void store(float* to, V v) { std::memcpy(to, &v, sizeof v); }
+
+// a * b + c, rounded once where the processor can.
+static inline V fused(V a, V b, V c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+static inline V splat(float x) { return V{} + x; }
+
+static inline V larger(V a, V b) { return a > b ? a : b; }
+
+// Lane j of the result holds lane j ^ S of `v`.
+template <int S>
+static inline V exchange(V v) {
+  VI lanes;
+  for (int j = 0; j < W; j++) lanes[j] = j ^ S;
+  return __builtin_shuffle(v, lanes);
+}
+
+static inline float sum(V v) {
+  if constexpr (W == 16) v += exchange<8>(v);
+  v += exchange<4>(v);
+  v += exchange<2>(v);
+  v += exchange<1>(v);
+  return v[0];
+}
+
+static inline float maximum(V v) {
+  if constexpr (W == 16) v = larger(v, exchange<8>(v));
+  v = larger(v, exchange<4>(v));
+  v = larger(v, exchange<2>(v));
+  v = larger(v, exchange<1>(v));
+  return v[0];
+}
+
+// e^x to about one unit in the last place (Cephes' polynomial); 0 below -87, infinite above 88.
+// What is not a number stays so.
+static inline V exponential(V x) {
+  const V least = splat(-87.0f), most = splat(88.0f), magic = splat(12582912.0f);
+  V bounded = x < least ? least : x;
+  bounded = bounded > most ? most : bounded;
+  const V n = fused(bounded, splat(1.44269504088896341f), magic) - magic;  // a whole number
+  const V r = fused(n, splat(2.12194440e-4f), fused(n, splat(-0.693359375f), bounded));
+  V p = splat(1.9875691500e-4f);
+  p = fused(p, r, splat(1.3981999507e-3f));
+  p = fused(p, r, splat(8.3334519073e-3f));
+  p = fused(p, r, splat(4.1665795894e-2f));
+  p = fused(p, r, splat(1.6666665459e-1f));
+  p = fused(p, r, splat(5.0000001201e-1f));
+  p = fused(p, r * r, r) + 1.0f;
+  const VI power = (__builtin_convertvector(n, VI) + 127) << 23;
+  V scale;
+  std::memcpy(&scale, &power, sizeof scale);
+  const V infinite = splat(std::numeric_limits<float>::infinity());
+  const V e = x > most ? infinite : p * scale;
+  return x < least ? V{} : e;
+}
