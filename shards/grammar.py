@@ -102,8 +102,13 @@ class GrammarCompiler:
         space = self._vocabulary.strip_leading_space
         if spec.text is not None:
             rules = spec.text
-            schema = checked_schema(rules.schema, rules.param, closed=rules.closed)
-            text = self._cook(text_recipe(schema, space=space and not spec.prefix), rules.param)
+            schema, param = None, None
+            if rules.schema is not None:
+                schema, param = (
+                    checked_schema(rules.schema, rules.param, closed=rules.closed),
+                    rules.param,
+                )
+            text = self._cook(text_recipe(schema, space=space and not spec.prefix), param)
         if spec.calls is not None:
             schemas = {
                 tool.name: checked_schema(tool.schema, tool.param, closed=True)

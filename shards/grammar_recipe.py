@@ -38,9 +38,9 @@ class Recipe:
     space: bool
 
 
-def text_recipe(schema: Mapping[str, Any], *, space: bool) -> Recipe:
-    """JSON that conforms to a bound schema (see json_schema.py)."""
-    return _recipe(_json(schema), space)
+def text_recipe(schema: Mapping[str, Any] | None, *, space: bool) -> Recipe:
+    """JSON that conforms to a bound schema (see json_schema.py), or any object."""
+    return _recipe(_json(_ANY_OBJECT if schema is None else schema), space)
 
 
 def calls_recipe(

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shards.errors import RequestError
+from shards.json_pattern import pattern_fault
 
 BYTES_LIMIT = 64 * 1024
 DEPTH_LIMIT = 32
@@ -22,8 +23,6 @@ PROPERTIES_LIMIT = 256
 ENUM_LIMIT = 1000
 DEFINITIONS_LIMIT = 100
 LENGTH_LIMIT = 100_000
-PATTERN_CHARS_LIMIT = 256
-REPEAT_LIMIT = 1000
 _DECIMALS_LIMIT = 6
 _NUMBER_LIMIT = 2**53
 
@@ -64,9 +63,6 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "null": (type(None),),
 }
 _REFERENCE = re.compile(r"#|#/(\$defs|definitions)/([A-Za-z0-9_.-]+)")
-# An escape must mean the same inside a JSON string, and match nothing that JSON would escape.
-_ESCAPES = frozenset("dws.-+*?()[]{}|^$/")
-_REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 
 
 def checked_schema(source: str, param: str, *, closed: bool) -> dict[str, Any]:
@@ -244,7 +240,10 @@ class _Reading:
                 place, "a string takes one of 'pattern', 'format', and 'minLength' or 'maxLength'"
             )
         if "pattern" in node:
-            bound["pattern"] = self._pattern(node["pattern"], f"{place}/pattern")
+            fault = pattern_fault(node["pattern"])
+            if fault is not None:
+                raise self._fault(f"{place}/pattern", fault)
+            bound["pattern"] = node["pattern"]
         if "format" in node:
             if node["format"] not in _FORMATS:
                 raise self._fault(
@@ -277,31 +276,6 @@ class _Reading:
         if bound.get(low, 0) > bound.get(high, LENGTH_LIMIT):
             raise self._fault(place, f"{low!r} exceeds {high!r}")
         return bound
-
-    def _pattern(self, pattern: Any, place: str) -> str:
-        """A regular expression that means inside a JSON string what it means outside."""
-        if not isinstance(pattern, str) or not 0 < len(pattern) <= PATTERN_CHARS_LIMIT:
-            raise self._fault(place, f"must be text of 1 to {PATTERN_CHARS_LIMIT} characters")
-        try:
-            re.compile(pattern)
-        except (re.error, OverflowError, RecursionError):
-            raise self._fault(place, "is no regular expression") from None
-        for index, character, escaped in _characters(pattern):
-            if escaped and character not in _ESCAPES:
-                raise self._fault(place, f"the escape '\\{character}' is not supported")
-            if not escaped and (character == '"' or not character.isprintable()):
-                raise self._fault(place, "may hold neither quotes nor control characters")
-            if not escaped and (
-                (character == "^" and index and pattern[index - 1] not in "[(|")
-                or (character == "$" and pattern[index + 1 : index + 2] not in ("", "|", ")"))
-            ):
-                raise self._fault(place, f"{character!r} is supported at the ends only")
-        if re.search(r"(?<!\\)\(\?(?!:)", pattern):
-            raise self._fault(place, "groups that begin with '(?' are not supported, but '(?:'")
-        if any(max(map(int, filter(None, counts))) > REPEAT_LIMIT
-               for counts in _REPEAT.findall(pattern)):  # fmt: skip
-            raise self._fault(place, f"repeats more than {REPEAT_LIMIT} times")
-        return pattern
 
     def _reference(self, value: Any, place: str) -> str:
         found = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
@@ -399,16 +373,6 @@ def _target(root: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
     assert found is not None
     target: Mapping[str, Any] = root[found[1]][found[2]] if found[1] else root
     return target
-
-
-def _characters(pattern: str) -> Iterator[tuple[int, str, bool]]:
-    """(index, character, whether a backslash stands before it) of a regular expression."""
-    index = 0
-    while index < len(pattern):
-        escaped = pattern[index] == "\\"
-        index += escaped
-        yield index, pattern[index], escaped
-        index += 1
 
 
 def _is(value: Any, name: str) -> bool:

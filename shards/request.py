@@ -119,12 +119,12 @@ class TextRules:
     """The answer's text is JSON.
 
     Attributes:
-        schema: what it conforms to, a JSON schema as JSON text.
+        schema: what it conforms to, a JSON schema as JSON text; None for any object.
         closed: objects that name their properties have no others, unless the schema says so.
         param: the field that holds the schema, as the caller spells it.
     """
 
-    schema: str = '{"type": "object"}'
+    schema: str | None = None
     closed: bool = False
     param: str = "response_format"
 
