@@ -12,7 +12,8 @@ strings and brackets go: that they are JSON is the grammar's business.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from shards.tool_calls import tool_call_id
@@ -35,6 +36,21 @@ class CallPart:
     name: str = ""
     arguments: str = ""
     last: bool = False
+
+
+def joined_parts(parts: Iterable[CallPart]) -> tuple[CallPart, ...]:
+    """One part per call, by call."""
+    calls: dict[int, list[CallPart]] = {}
+    for part in parts:
+        calls.setdefault(part.index, []).append(part)
+    return tuple(
+        replace(
+            calls[index][0],
+            arguments="".join(part.arguments for part in calls[index]),
+            last=calls[index][-1].last,
+        )
+        for index in sorted(calls)
+    )
 
 
 class _Expects(Enum):

@@ -24,7 +24,7 @@ from shards.detokenizer import Vocabulary
 from shards.errors import QueueFullError, RequestError
 from shards.grammar_recipe import Kitchen, Recipe, calls_recipe, text_recipe
 from shards.grammar_rehearsal import Rehearsal, TooComplexError
-from shards.json_schema import checked_schema
+from shards.json_schema import checked_arguments, checked_schema
 from shards.request import GrammarSpec
 
 _THREADS_LIMIT = 8
@@ -111,7 +111,7 @@ class GrammarCompiler:
             text = self._cook(text_recipe(schema, space=space and not spec.prefix), param)
         if spec.calls is not None:
             schemas = {
-                tool.name: checked_schema(tool.schema, tool.param, closed=True)
+                tool.name: checked_arguments(tool.schema, tool.param)
                 for tool in spec.calls.tools
                 if tool.schema is not None
             }

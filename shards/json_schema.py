@@ -95,12 +95,21 @@ def checked_schema(source: str, param: str, *, closed: bool) -> dict[str, Any]:
         raise RequestError(param, "text must be valid Unicode") from None
 
 
-def describes_object(schema: Mapping[str, Any]) -> bool:
-    """Whether all that fulfils a bound schema are objects, following its references."""
-    root, seen = schema, 0
-    while "$ref" in schema and seen <= DEFINITIONS_LIMIT:
-        schema, seen = _target(root, schema["$ref"]), seen + 1
-    return schema.get("type") == "object"
+def checked_arguments(source: str, param: str) -> dict[str, Any]:
+    """The same for a function's arguments, which are an object that has no other properties.
+
+    Raises:
+        RequestError: as above, or it describes something else than an object.
+    """
+    root = schema = checked_schema(source, param, closed=True)
+    # As many references as there are definitions, or they would have been found to be endless.
+    while "$ref" in schema:
+        schema = _target(root, schema["$ref"])
+    if schema.keys() <= _DEFINITIONS:
+        return {**root, "type": "object", "additionalProperties": True}
+    if schema.get("type") != "object":
+        raise RequestError(param, "the schema must be of type 'object'")
+    return root
 
 
 class _Reading:
@@ -368,10 +377,10 @@ def _parts(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield from _parts(part)
 
 
-def _target(root: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
+def _target(root: dict[str, Any], reference: str) -> dict[str, Any]:
     found = _REFERENCE.fullmatch(reference)
     assert found is not None
-    target: Mapping[str, Any] = root[found[1]][found[2]] if found[1] else root
+    target: dict[str, Any] = root[found[1]][found[2]] if found[1] else root
     return target
 
 

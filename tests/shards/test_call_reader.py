@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 from shards.call_reader import CallPart, CallReader
 from shards.tool_calls import is_tool_call_id
 
-CALLS = ' [{"name": "weather", "arguments": {"city": "Zürich", "days": [2]}}, {"name": "f", "arguments": {}}]'
+CALLS = (
+    ' [{"name": "weather", "arguments": {"city": "Zürich", "days": [2]}}, '
+    '{"name": "f", "arguments": {}}]'
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),
@@ -44,16 +48,16 @@ def read(pieces: Iterable[str], seed: str = "r") -> tuple[str, list[list[str]], 
 
 def take(found: dict[int, list[str]], part: CallPart) -> None:
     if part.index in found:
-        assert not part.id and not part.name
+        assert not (part.id or part.name)
         found[part.index][2] += part.arguments
     else:
-        assert part.id and part.name and part.arguments
+        assert all((part.id, part.name, part.arguments))
         found[part.index] = [part.id, part.name, part.arguments]
 
 
 def split(text: str, places: Iterable[int]) -> list[str]:
     cuts = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
-    return [text[start:stop] for start, stop in zip(cuts, cuts[1:], strict=False)]
+    return [text[start:stop] for start, stop in pairwise(cuts)]
 
 
 def test_calls_keep_name_and_arguments_as_they_were_written():
