@@ -34,8 +34,9 @@ def _as_list(stop: Any) -> Any:
 def _as_choice_object(tool_choice: Any) -> Any:
     if isinstance(tool_choice, str) and tool_choice in _CHOICES:
         return {"type": tool_choice}
-    if isinstance(tool_choice, dict) and tool_choice.get("type", "function") == "function":
-        return {**tool_choice, "type": "function", "function": tool_choice.get("function", {})}
+    named = isinstance(tool_choice, dict) and tool_choice.get("function") is not None
+    if named and tool_choice.get("type", "function") == "function":
+        return {**tool_choice, "type": "function"}
     raise PydanticCustomError(
         "unsupported_value",
         "must be 'auto', 'none', 'any', 'required' or {type: 'function', function: {name}}",

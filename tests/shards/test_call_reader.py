@@ -48,7 +48,7 @@ def read(pieces: Iterable[str], seed: str = "r") -> tuple[str, list[list[str]], 
 
 def take(found: dict[int, list[str]], part: CallPart) -> None:
     if part.index in found:
-        assert not (part.id or part.name)
+        assert (part.id, part.name) == ("", "")
         found[part.index][2] += part.arguments
     else:
         assert all((part.id, part.name, part.arguments))
