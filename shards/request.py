@@ -115,15 +115,61 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class TextRules:
+    """The answer's text is JSON.
+
+    Attributes:
+        schema: what it conforms to, a JSON schema as JSON text; None for any object.
+        closed: objects that name their properties have no others, unless the schema says so.
+        param: the field that holds the schema, as the caller spells it.
+    """
+
+    schema: str | None = None
+    closed: bool = False
+    param: str = "response_format"
+
+
+@dataclass(frozen=True, slots=True)
+class CallableTool:
+    """A function that may be called.
+
+    Attributes:
+        schema: what its arguments conform to, a JSON schema as JSON text; None for any object.
+        param: the field that holds the schema, as the caller spells it.
+    """
+
+    name: str
+    schema: str | None = None
+    param: str = "tools"
+
+
+@dataclass(frozen=True, slots=True)
+class CallRules:
+    """What follows [TOOL_CALLS] is a JSON list of calls, and then the answer ends.
+
+    Attributes:
+        required: the answer begins with [TOOL_CALLS].
+        parallel: there may be several calls.
+    """
+
+    tools: tuple[CallableTool, ...]
+    required: bool = False
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class GrammarSpec:
     """What an answer must conform to, before it is compiled (see grammar.py).
 
     Attributes:
-        source: JSON text whose meaning depends on ``kind``.
+        text: None leaves the text free.
+        calls: None where there are none to be made.
+        prefix: text that the answer continues; the two together conform.
     """
 
-    kind: str
-    source: str = ""
+    text: TextRules | None = None
+    calls: CallRules | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

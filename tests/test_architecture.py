@@ -35,6 +35,11 @@ STANDARD_LIBRARY_ONLY = (
     "shards/scheduler.py",
     "shards/tally.py",
     "shards/roofline.py",
+    "shards/constraint.py",
+    "shards/json_schema.py",
+    "shards/json_pattern.py",
+    "shards/tool_calls.py",
+    "shards/call_reader.py",
 )
 
 

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_app.config import ConfigError, Decoder
+from serve_app.decoder.grammars import Grammars
 from serve_app.decoder.journal import JournalWriter
 from serve_app.decoder.loop import Emission, EngineLoop
 from serve_app.garbage import spare_what_is_loaded
 from serve_app.messages import Generate
 from shards.engine import Engine
 from shards.errors import GroupError
-from shards.request import Delta
+from shards.request import Delta, GrammarSpec
 from shards.roofline import ROOFLINES, RooflineRunner
 from shards.stats import EngineStats
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from shards.comm import Communicator
+    from shards.constraint import Grammar
     from shards.detokenizer import Vocabulary
     from shards.runner import ModelRunner
     from shards.step import Runner
@@ -70,6 +72,7 @@ class Rank:
         self._comm: Communicator | None = None
         self._journal: JournalWriter | None = None
         self._loop: EngineLoop | None = None
+        self._grammars: Grammars | None = None
         self._outbox = _Outbox()
 
     async def load(self) -> RankReport:
@@ -109,8 +112,9 @@ class Rank:
             GroupError: the engine has stopped.
             ray.exceptions.RayError: a picture's features were lost with their owner.
         """
+        grammar = await self._grammar(job.request.grammar)
         features = await asyncio.gather(*(picture.ref for picture in job.features))
-        await asyncio.wrap_future(self._engine_loop().add(job.request, features))
+        await asyncio.wrap_future(self._engine_loop().add(job.request, features, grammar))
 
     async def abort(self, request_ids: Sequence[str], last_attempt: float = inf) -> None:
         """End requests within a step, and those of the same ids that come later.
@@ -132,6 +136,8 @@ class Rank:
         """Stop the engine and release the other ranks."""
         if self._loop is not None:
             await asyncio.to_thread(self._loop.close)
+        if self._grammars is not None:
+            self._grammars.close()
 
     def _load_model(self) -> None:
         import torch
@@ -167,6 +173,7 @@ class Rank:
 
         decoder = self._spec.decoder
         vocabulary = Tokenizer.from_folder(self._spec.model).vocabulary
+        self._grammars = Grammars(vocabulary)
         runner, num_blocks = self._engine_runner(vocabulary)
         engine = Engine(
             runner,
@@ -201,6 +208,11 @@ class Rank:
         assert self._runner is not None
         assert self._comm is not None
         return Leader(self._runner, self._comm), self._runner.num_blocks
+
+    async def _grammar(self, spec: GrammarSpec | None) -> Grammar | None:
+        if spec is None or self._grammars is None:
+            return None
+        return await self._grammars.compiled(spec)
 
     def _engine_loop(self) -> EngineLoop:
         if self._loop is None:

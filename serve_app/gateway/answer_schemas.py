@@ -47,6 +47,20 @@ class ToolCall(_Answer):
     function: CalledFunction
 
 
+class CalledFunctionDelta(_Answer):
+    name: str | None = None
+    arguments: Annotated[str, Field(description="more of the JSON")]
+
+
+class ToolCallDelta(_Answer):
+    """The first of a call has everything, the others continue the arguments."""
+
+    index: _Count
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: CalledFunctionDelta
+
+
 class AnswerMessage(_Answer):
     """``refusal`` is of OpenAI's shape, ``prefix`` of Mistral's."""
 
@@ -101,7 +115,7 @@ class Completion(_Answer):
 class Delta(_Answer):
     role: Literal["assistant"] | None = None
     content: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChunkChoice(_Answer):

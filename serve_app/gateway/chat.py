@@ -12,6 +12,7 @@ from serve_app.accounting.replays import Repeat
 from serve_app.accounting.tokens import Tokens
 from serve_app.config import Config
 from serve_app.errors import ApiError, api_error
+from serve_app.gateway.answer_rules import grammar_of
 from serve_app.gateway.chat_body import ChatBody
 from serve_app.gateway.choice import Finish, ReadingRules
 from serve_app.gateway.fields import Dialect
@@ -25,7 +26,7 @@ from serve_app.gateway.tiers import Tiers
 from serve_app.messages import PrepareRequest, Prompt, Trail
 from shards.detokenizer import Vocabulary
 from shards.errors import RequestError
-from shards.request import GenerationRequest, Sampling, Tenant
+from shards.request import GenerationRequest, GrammarSpec, Sampling, Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Asked:
     question: Question
     sampling: Sampling
     max_pictures: int
+    grammar: GrammarSpec | None = None
     repeat: Repeat | None = None
 
 
@@ -67,7 +69,8 @@ class Chat:
         if principal.max_pictures is not None:
             most = min(most, principal.max_pictures)
         question = question_of(body, most, self.config.preprocess.max_picture_bytes)
-        return Asked(request_id, principal, dialect, body, question, sampling, most)
+        grammar = grammar_of(body, question.prefix)
+        return Asked(request_id, principal, dialect, body, question, sampling, most, grammar)
 
     async def prompt(self, asked: Asked) -> Prompt:
         """Tokens and pictures, prepared. Errors name a picture by its place in the body."""
@@ -92,6 +95,7 @@ class Chat:
             sampling=self._fitted(asked, prompt),
             pictures=tuple(patches.picture for patches in prompt.patches),
             tenant=self._tenant(asked.principal),
+            grammar=asked.grammar,
         )
 
     def hold_request(
@@ -119,6 +123,8 @@ class Chat:
             prefix=asked.question.prefix,
             offers_tools=bool(asked.question.conversation.tools),
             at_limit=at_limit,
+            # Mistral's client does not put the deltas of a call together.
+            whole_calls=asked.dialect is Dialect.MISTRAL,
         )
 
     def scribe(self, asked: Asked, prices: PriceSheet, created: int) -> Scribe:

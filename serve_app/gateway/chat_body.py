@@ -14,7 +14,9 @@ from pydantic_core import PydanticCustomError
 
 STOPS_LIMIT = 16
 STOP_CHARS_LIMIT = 256
+TOOLS_LIMIT = 128
 _NAME = r"^[a-zA-Z0-9_-]{1,64}$"
+_CHOICES = ("auto", "none", "any", "required")
 
 
 def _as_parts(content: Any) -> Any:
@@ -29,21 +31,16 @@ def _as_list(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
-def _free_choice(tool_choice: Any) -> Any:
-    if tool_choice in ("auto", "none"):
-        return tool_choice
+def _as_choice_object(tool_choice: Any) -> Any:
+    if isinstance(tool_choice, str) and tool_choice in _CHOICES:
+        return {"type": tool_choice}
+    named = isinstance(tool_choice, dict) and tool_choice.get("function") is not None
+    if named and tool_choice.get("type", "function") == "function":
+        return {**tool_choice, "type": "function"}
     raise PydanticCustomError(
         "unsupported_value",
-        "must be 'auto' or 'none': forcing a call needs structured output, not available yet",
+        "must be 'auto', 'none', 'any', 'required' or {type: 'function', function: {name}}",
     )
-
-
-def _not_strict(strict: Any) -> Any:
-    if strict is True:
-        raise PydanticCustomError(
-            "unsupported_value", "cannot be true: it needs structured output, not available yet"
-        )
-    return strict
 
 
 def _not_obfuscated(include_obfuscation: Any) -> Any:
@@ -140,12 +137,61 @@ class FunctionBody(_Body):
     name: str = Field(pattern=_NAME)
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: Annotated[bool | None, BeforeValidator(_not_strict)] = None
+    strict: bool | None = Field(
+        None, description="arguments conform to `parameters`; else they are any JSON object"
+    )
 
 
 class ToolBody(_Body):
     type: Literal["function"]
     function: FunctionBody
+
+
+class ChosenFunction(_Body):
+    name: str
+
+
+class NamedTool(_Body):
+    type: Literal["function"] = "function"
+    function: ChosenFunction
+
+
+class ToolChoice(_Body):
+    """``function`` is there for a named one."""
+
+    type: Literal["auto", "none", "any", "required", "function"] = "auto"
+    function: ChosenFunction | None = None
+
+
+class TextFormat(_Body):
+    type: Literal["text"]
+    json_schema: None = None
+
+
+class JsonObjectFormat(_Body):
+    type: Literal["json_object"]
+    json_schema: None = None
+
+
+class NamedSchema(_Body):
+    name: str = Field(pattern=_NAME)
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(
+        None, alias="schema", description="any JSON object conforms if there is none"
+    )
+    strict: bool | None = Field(
+        None, description="objects have no properties but those named, unless they say so"
+    )
+
+
+class JsonSchemaFormat(_Body):
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+ResponseFormat = Annotated[
+    TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")
+]
 
 
 class StreamOptions(_Body):
@@ -179,8 +225,16 @@ class ChatBody(_Body):
     logprobs: bool = False
     top_logprobs: int | None = None
     n: int = 1
-    tools: list[ToolBody] = Field(default_factory=list)
-    tool_choice: Annotated[Literal["auto", "none"], BeforeValidator(_free_choice)] = "auto"
+    tools: list[ToolBody] = Field(default_factory=list, max_length=TOOLS_LIMIT)
+    tool_choice: Annotated[
+        ToolChoice,
+        BeforeValidator(
+            _as_choice_object,
+            json_schema_input_type=Literal["auto", "none", "any", "required"] | NamedTool,
+        ),
+    ] = ToolChoice()
+    parallel_tool_calls: bool = True
+    response_format: ResponseFormat | None = None
     top_k: int | None = None
     min_tokens: int | None = None
     min_p: float | None = None

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shards.conversation import ToolCall
+from shards.call_reader import CallPart, CallReader, joined_parts
 from shards.detokenizer import TextStream, Vocabulary
 from shards.request import Delta, FinishReason, TokenLogprob
-from shards.tool_calls import parse_tool_calls
 
 
 class Finish(StrEnum):
@@ -23,12 +22,12 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one delta adds to a choice. Tool calls come whole, with the finish."""
+    """What one delta adds to a choice."""
 
     choice: int
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[CallPart, ...] = ()
     finish: Finish | None = None
 
     @property
@@ -45,6 +44,7 @@ class ReadingRules:
         prefix: text that the answer continues; it is shown first, as Mistral's API does.
         offers_tools: whether [TOOL_CALLS] begins calls; without tools it is a token like another.
         at_limit: what running out of tokens is called.
+        whole_calls: a call is shown once it is complete, not while it is being written.
     """
 
     request_id: str
@@ -53,40 +53,55 @@ class ReadingRules:
     prefix: str = ""
     offers_tools: bool = False
     at_limit: Finish = Finish.LENGTH
+    whole_calls: bool = False
 
 
 class ChoiceReader:
-    """Keeps one choice's text and call state. What follows [TOOL_CALLS] is held until the end."""
+    """Keeps one choice's text and call state. What follows [TOOL_CALLS] is held until it is a call,
+    or known to be none and so text."""
 
     def __init__(self, choice: int, rules: ReadingRules) -> None:
         self._choice = choice
         self._rules = rules
         self._text = TextStream(rules.vocabulary, rules.stop, continues=bool(rules.prefix))
         self._unshown_prefix = rules.prefix
-        self._calling = False
-        self._call_text = ""
+        self._calls: CallReader | None = None
+        self._incomplete: list[CallPart] = []
         self._call_logprobs: tuple[TokenLogprob, ...] = ()
 
     def read(self, delta: Delta) -> Piece:
         text, self._unshown_prefix = self._unshown_prefix, ""
-        token_ids, logprobs = delta.token_ids, _content_logprobs(delta)
-        if not self._calling:
+        token_ids, shown = delta.token_ids, _content_logprobs(delta)
+        if self._calls is None:
             cut = self._call_start(token_ids)
             text += self._text.push(token_ids[:cut])
-            shown, held = logprobs[:cut], logprobs[cut + 1 :]
             if cut < len(token_ids):
                 text += self._text.finish()
                 self._text = TextStream(self._rules.vocabulary, self._rules.stop, continues=True)
-                self._calling = True
+                self._calls = CallReader(f"{self._rules.request_id}:{self._choice}")
+            shown, held = shown[:cut], shown[cut + 1 :]
             token_ids = token_ids[cut + 1 :]
         else:
-            shown, held = (), logprobs
-        if self._calling:
-            self._call_text += self._text.push(token_ids)
-            self._call_logprobs += held
-        if delta.finish_reason is None:
-            return Piece(self._choice, text, shown)
-        return self._end(text, shown, delta.finish_reason)
+            shown, held = (), shown
+        ended = delta.finish_reason is not None
+        finish = None if delta.finish_reason is None else self._finish(delta.finish_reason)
+        if self._calls is None:
+            return Piece(
+                self._choice, text + (self._text.finish() if ended else ""), shown, finish=finish
+            )
+        words = self._text.push(token_ids) + (self._text.finish() if ended else "")
+        more, parts = self._calls.push(words)
+        if ended:
+            more += self._calls.finish()
+            if self._calls.whole:
+                finish = Finish.TOOL_CALLS
+        return Piece(
+            self._choice,
+            text + more,
+            shown + self._logprobs_of_text(self._calls, held, ended=ended),
+            self._showable(parts, ended=ended),
+            finish,
+        )
 
     def _call_start(self, token_ids: tuple[int, ...]) -> int:
         """Where [TOOL_CALLS] stands; the length where it does not."""
@@ -95,17 +110,24 @@ class ChoiceReader:
             return token_ids.index(calls_id)
         return len(token_ids)
 
-    def _end(self, text: str, shown: tuple[TokenLogprob, ...], reason: FinishReason) -> Piece:
-        finish = Finish.STOP if reason is FinishReason.STOP else self._rules.at_limit
-        rest = self._text.finish()
-        if not self._calling:
-            return Piece(self._choice, text + rest, shown, finish=finish)
-        call_text = self._call_text + rest
-        calls = parse_tool_calls(call_text, f"{self._rules.request_id}:{self._choice}")
-        if calls is None:
-            shown += self._call_logprobs
-            return Piece(self._choice, text + call_text, shown, finish=finish)
-        return Piece(self._choice, text, shown, calls, Finish.TOOL_CALLS)
+    def _finish(self, reason: FinishReason) -> Finish:
+        return Finish.STOP if reason is FinishReason.STOP else self._rules.at_limit
+
+    def _logprobs_of_text(
+        self, calls: CallReader, more: tuple[TokenLogprob, ...], *, ended: bool
+    ) -> tuple[TokenLogprob, ...]:
+        """Those of tokens that turned out to be no call."""
+        held = self._call_logprobs + more
+        text = calls.broken or (ended and not calls.begun)
+        self._call_logprobs = () if text or calls.begun else held
+        return held if text else ()
+
+    def _showable(self, parts: Sequence[CallPart], *, ended: bool) -> tuple[CallPart, ...]:
+        if not self._rules.whole_calls:
+            return tuple(parts)
+        calls = joined_parts([*self._incomplete, *parts])
+        self._incomplete = [] if ended else [call for call in calls if not call.last]
+        return tuple(call for call in calls if call.last or ended)
 
 
 def merged(pieces: Iterable[Piece]) -> list[Piece]:
@@ -121,7 +143,7 @@ def _joined(pieces: Sequence[Piece]) -> Piece:
         pieces[0].choice,
         text="".join(piece.text for piece in pieces),
         logprobs=tuple(entry for piece in pieces for entry in piece.logprobs),
-        tool_calls=tuple(call for piece in pieces for call in piece.tool_calls),
+        tool_calls=joined_parts(part for piece in pieces for part in piece.tool_calls),
         finish=pieces[-1].finish,
     )
 

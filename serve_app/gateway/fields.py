@@ -85,6 +85,8 @@ FIELDS: Mapping[str, Field] = {
     "n": _honoured(_BOTH),
     "tools": _honoured(_BOTH),
     "tool_choice": _honoured(_BOTH),
+    "parallel_tool_calls": _honoured(_BOTH),
+    "response_format": _honoured(_BOTH),
     "top_k": _honoured(_MISTRAL),
     "min_tokens": _honoured(_MISTRAL),
     "min_p": _honoured(_OURS),
@@ -102,16 +104,10 @@ FIELDS: Mapping[str, Field] = {
     "guardrails": _refused(_MISTRAL, "no moderation service runs here", []),
     "modalities": _refused(_OPENAI, "answers are text", ["text"]),
     "moderation": _refused(_OPENAI, "no moderation service runs here"),
-    "parallel_tool_calls": _refused(
-        _BOTH, "limiting the answer to one call needs structured output, not available yet", True
-    ),
     "prompt_logprobs": _refused(_MISTRAL, "prompt tokens are not scored", False),
     "top_prompt_logprobs": _refused(_MISTRAL, "prompt tokens are not scored", 0),
     "prompt_mode": _refused(_MISTRAL, "the model has no reasoning mode"),
     "reasoning_effort": _refused(_BOTH, "the model has no reasoning mode", "none"),
-    "response_format": _refused(
-        _BOTH, "JSON answers need structured output, not available yet", {"type": "text"}
-    ),
     "safe_prompt": _refused(_MISTRAL, "no safety prompt is injected; write a system one", False),
     "service_tier": _refused(_BOTH, "there is one tier", "auto", "default", "standard_only"),
     "store": _refused(_OPENAI, "completions are not stored", False),

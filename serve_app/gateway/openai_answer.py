@@ -11,6 +11,7 @@ from serve_app.errors import ApiError
 from serve_app.gateway.choice import Finish, Piece
 from serve_app.gateway.error_body import error_object
 from serve_app.gateway.usage import Usage
+from shards.call_reader import CallPart
 from shards.detokenizer import Vocabulary
 from shards.request import TokenLogprob
 
@@ -85,15 +86,20 @@ class OpenAIAnswer:
     def _message(self, choice: Piece) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
         if choice.tool_calls:
-            message |= {"content": choice.text or None, "tool_calls": _tool_calls(choice)}
+            message |= {
+                "content": choice.text or None,
+                "tool_calls": [_call_delta(call) for call in choice.tool_calls],
+            }
         return message
 
     def _step(self, piece: Piece, *, opening: bool) -> dict[str, Any]:
         delta: dict[str, Any] = {"role": "assistant", "content": ""} if opening else {}
-        if piece.text or (not opening and not piece.finish):
+        if piece.text or not (opening or piece.finish or piece.tool_calls):
             delta["content"] = piece.text
+        elif opening and piece.tool_calls:
+            delta["content"] = None
         if piece.tool_calls:
-            delta["tool_calls"] = _tool_calls(piece)
+            delta["tool_calls"] = [_call_delta(part) for part in piece.tool_calls]
         return {
             "index": piece.choice,
             "delta": delta,
@@ -125,13 +131,13 @@ class OpenAIAnswer:
         }
 
 
-def _tool_calls(piece: Piece) -> list[dict[str, Any]]:
-    return [
-        {
-            "index": index,
-            "id": call.id,
-            "type": "function",
-            "function": {"name": call.name, "arguments": call.arguments},
-        }
-        for index, call in enumerate(piece.tool_calls)
-    ]
+def _call_delta(part: CallPart) -> dict[str, Any]:
+    """A whole call, or more of one: clients put together what has the same index."""
+    if not part.id:
+        return {"index": part.index, "function": {"arguments": part.arguments}}
+    return {
+        "index": part.index,
+        "id": part.id,
+        "type": "function",
+        "function": {"name": part.name, "arguments": part.arguments},
+    }

@@ -53,7 +53,7 @@ def question_of(body: ChatBody, max_pictures: int, max_picture_bytes: int) -> Qu
     for number, message in enumerate(body.messages):
         messages.append(_message(message, f"messages[{number}]", index))
         index += sum(isinstance(part, ImagePart) for part in message.content or ())
-    tools = () if body.tool_choice == "none" else tuple(map(_tool, body.tools))
+    tools = () if body.tool_choice.type == "none" else tuple(map(_tool, body.tools))
     return Question(
         Conversation(tuple(messages), tools), pictures, tuple(param for param, _ in urls)
     )
@@ -104,4 +104,9 @@ def _tool_call(call: ToolCallBody) -> ToolCall:
 
 def _tool(tool: ToolBody) -> Tool:
     function = tool.function
-    return Tool(function.name, function.description or "", function.parameters or {})
+    return Tool(
+        function.name,
+        function.description or "",
+        function.parameters or {},
+        strict=bool(function.strict),
+    )

@@ -34,7 +34,7 @@ def sampling_of(
         raise InvalidRequest("needs logprobs: true", param="top_logprobs")
     seed = _either("seed", body.seed, "random_seed", body.random_seed)
     bias = _logit_bias(body.logit_bias or {}, vocabulary_size)
-    if body.tools and body.tool_choice == "none":
+    if body.tools and body.tool_choice.type == "none":
         bias = {**bias, tool_calls_id: _FORBIDDEN}
     try:
         return Sampling(

@@ -14,13 +14,13 @@ from serve_app.errors import GenerationFailed
 from serve_app.gateway.tiers import Readiness
 from serve_app.messages import JournalPage, Patches, PrepareRequest, Prompt, Pulse
 from serve_app.preprocess.prepare import Preparer
-from shards.detokenizer import Vocabulary
 from shards.engine import Engine
 from shards.request import Delta, GenerationRequest, never_begun
 from shards.simulated import SimulatedRunner, hashed
 from shards.step import SampleSpec
 from shards.tally import Tally
 from shards.tokenizer import Tokenizer
+from tests.shards.spelling import spell
 
 T = TypeVar("T")
 MAX_CONTEXT_TOKENS = 2048
@@ -261,17 +261,6 @@ class _Stream:
         if isinstance(item, Exception):
             raise item
         return item
-
-
-def spell(text: str, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """Token ids whose pieces make up ``text``, longest pieces first."""
-    ids = {piece: token_id for token_id, piece in enumerate(vocabulary.pieces) if piece}
-    rest, spelled = (b" " if vocabulary.strip_leading_space else b"") + text.encode(), []
-    while rest:
-        length = next(n for n in range(min(16, len(rest)), 0, -1) if rest[:n] in ids)
-        spelled.append(ids[rest[:length]])
-        rest = rest[length:]
-    return tuple(spelled)
 
 
 def mistral_common_data(name: str) -> Path:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from serve_app.gateway.choice import ChoiceReader, Finish, ReadingRules
 from shards.request import Delta, FinishReason, TokenLogprob
+from shards.tool_calls import is_tool_call_id
 from tests.serve_app.gateway.client_cases import QUESTION, WEATHER
 from tests.serve_app.gateway.conftest import Gateway
-from tests.serve_app.gateway.engine_tiers import spell
+from tests.shards.spelling import spell
 
-CALLS = '[{"name": "weather", "arguments": {"city": "Paris"}, "id": "a1B2c3D4e"}]'
+CALLS = (
+    '[{"name": "weather", "arguments": {"city": "Paris"}}, {"name": "weather", "arguments": {}}]'
+)
 
 
 @pytest.fixture
@@ -30,26 +32,67 @@ def test_tool_calls_come_whole_to_openai_s_client(calling: Gateway) -> None:
     [choice] = answer.choices
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content is None
-    [call] = choice.message.tool_calls
-    assert (call.id, call.type) == ("a1B2c3D4e", "function")
+    call, other = choice.message.tool_calls
+    assert is_tool_call_id(call.id)
+    assert is_tool_call_id(other.id)
+    assert call.id != other.id
+    assert call.type == "function"
     assert call.function.name == "weather"
-    assert json.loads(call.function.arguments) == {"city": "Paris"}
+    assert call.function.arguments == '{"city": "Paris"}'
+    assert other.function.arguments == "{}"
 
 
-def test_tool_calls_are_one_delta_of_a_stream(calling: Gateway) -> None:
+def test_tool_calls_are_streamed_while_they_are_written(calling: Gateway) -> None:
     endpoint = calling.endpoint
     chunks = list(
         endpoint.openai().chat.completions.create(
             model=endpoint.model, messages=QUESTION, tools=[WEATHER], stream=True
         )
     )
-    with_calls = [chunk for chunk in chunks if chunk.choices[0].delta.tool_calls]
-    assert len(with_calls) == 1
-    [call] = with_calls[0].choices[0].delta.tool_calls
-    assert call.index == 0
-    assert json.loads(call.function.arguments or "") == {"city": "Paris"}
+    parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or ()]
+    first = [part for part in parts if part.index == 0]
+    assert len(first) > 2
+    assert is_tool_call_id(first[0].id or "")
+    assert (first[0].type, first[0].function.name) == ("function", "weather")
+    assert not any(part.id or part.type or part.function.name for part in first[1:])
+    assert "".join(part.function.arguments for part in first) == '{"city": "Paris"}'
+    assert [part.index for part in parts] == sorted(part.index for part in parts)
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
     assert not any(chunk.choices[0].delta.content for chunk in chunks)
+
+
+def test_openai_s_helper_puts_streamed_calls_together(calling: Gateway) -> None:
+    endpoint = calling.endpoint
+    with endpoint.openai().chat.completions.stream(
+        model=endpoint.model, messages=QUESTION, tools=[WEATHER]
+    ) as stream:
+        done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
+        [choice] = stream.get_final_completion().choices
+    assert [event.name for event in done] == ["weather", "weather"]
+    assert choice.message.content is None
+    assert [call.function.arguments for call in choice.message.tool_calls or ()] == [
+        '{"city": "Paris"}',
+        "{}",
+    ]
+    assert choice.finish_reason == "tool_calls"
+
+
+def test_a_stream_and_a_body_say_the_same_calls(calling: Gateway) -> None:
+    endpoint = calling.endpoint
+    for limit in (None, 8, 12, 16, 20):
+        asked: Any = {
+            "model": endpoint.model, "messages": QUESTION, "tools": [WEATHER], "max_tokens": limit
+        }  # fmt: skip
+        whole = endpoint.openai().chat.completions.create(**asked).choices[0]
+        with endpoint.openai().chat.completions.stream(**asked) as stream:
+            for _ in stream:
+                pass
+            streamed = stream.current_completion_snapshot.choices[0]
+        assert streamed.finish_reason == whole.finish_reason
+        assert (streamed.message.content or "") == (whole.message.content or "")
+        assert [call.function.arguments for call in streamed.message.tool_calls or ()] == [
+            call.function.arguments for call in whole.message.tool_calls or ()
+        ]
 
 
 def test_tool_calls_come_to_mistral_s_client(calling: Gateway) -> None:
@@ -59,8 +102,16 @@ def test_tool_calls_come_to_mistral_s_client(calling: Gateway) -> None:
     assert whole.finish_reason == "tool_calls"
     assert whole.message.tool_calls
     assert whole.message.tool_calls[0].function.name == "weather"
-    *_, last = endpoint.mistral().chat.stream(**asked)
-    assert last.data.choices[0].delta.tool_calls
+    steps = [event.data.choices[0] for event in endpoint.mistral().chat.stream(**asked)]
+    calls = [call for step in steps for call in step.delta.tool_calls or ()]
+    assert [(call.index, call.function.arguments) for call in calls] == [
+        (0, '{"city": "Paris"}'),
+        (1, "{}"),
+    ]
+    assert all(is_tool_call_id(call.id or "") for call in calls)
+    # Whole, but as soon as each is.
+    assert steps[-1].finish_reason == "tool_calls"
+    assert not steps[-1].delta.tool_calls
 
 
 def test_a_tool_conversation_goes_round(calling: Gateway) -> None:
@@ -75,7 +126,10 @@ def test_a_tool_conversation_goes_round(calling: Gateway) -> None:
     messages: Any = [
         *QUESTION,
         message,
-        {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sunny"},
+        *(
+            {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+            for call in message.tool_calls
+        ),
     ]
     answer = client.chat.completions.create(
         model=endpoint.model, messages=messages, tools=[WEATHER]
@@ -92,10 +146,34 @@ def test_calls_that_are_no_json_are_shown_as_text(gateway: Gateway, tokenizer) -
     assert choice["finish_reason"] == "stop"
 
 
-def test_calls_cut_off_by_the_limit_are_shown_as_text(calling: Gateway) -> None:
+def test_calls_cut_off_before_one_has_begun_are_shown_as_text(calling: Gateway) -> None:
     choice = calling.endpoint.chat(tools=[WEATHER], max_tokens=5).json()["choices"][0]
     assert choice["finish_reason"] == "length"
     assert choice["message"]["content"]
+    assert "tool_calls" not in choice["message"]
+
+
+def test_a_call_cut_off_by_the_limit_is_shown_as_far_as_it_came(calling: Gateway) -> None:
+    for prefix in ("/v1", "/mistral/v1"):
+        choice = calling.endpoint.chat(prefix, tools=[WEATHER], max_tokens=18).json()["choices"][0]
+        assert choice["finish_reason"] == "length"
+        [call] = choice["message"]["tool_calls"]
+        assert call["function"]["name"] == "weather"
+        assert '{"city": "Paris"}'.startswith(call["function"]["arguments"])
+        assert not choice["message"]["content"]
+
+
+def test_logprobs_are_shown_of_what_is_no_call(tokenizer) -> None:
+    vocabulary = tokenizer.vocabulary
+    for text, is_text in (('[{"name" oops', True), (CALLS, False)):
+        ids = (vocabulary.tool_calls_id, *spell(text, vocabulary))
+        reader = ChoiceReader(0, ReadingRules("r", vocabulary, offers_tools=True))
+        pieces = [
+            reader.read(Delta("r", 0, (i,), 3, 1, logprobs=(TokenLogprob(i, -1.0),))) for i in ids
+        ]
+        pieces.append(reader.read(Delta("r", 0, (vocabulary.eos_id,), 3, 1, FinishReason.STOP)))
+        shown = [entry.token_id for piece in pieces for entry in piece.logprobs]
+        assert shown == (list(ids[1:]) if is_text else [])
 
 
 def test_without_tools_the_call_token_means_nothing(calling: Gateway) -> None:
@@ -143,8 +221,9 @@ def test_a_call_may_begin_anywhere_in_a_delta(tokenizer) -> None:
     first = reader.read(Delta("r", 0, ids, 3, len(ids), logprobs=logprobs))
     assert first.text == "ok"
     assert first.logprobs == logprobs[: len(spell("ok", vocabulary))]
+    assert [call.name for call in first.tool_calls] == ["weather", "weather"]
     end = Delta("r", 0, (vocabulary.eos_id,), 3, len(ids) + 1, FinishReason.STOP)
     last = reader.read(end)
-    assert [call.name for call in last.tool_calls] == ["weather"]
+    assert not last.tool_calls
     assert last.finish is Finish.TOOL_CALLS
     assert not last.text

@@ -1,0 +1,137 @@
+"""Compiles a caller's schema once in a process that may be killed, before anybody depends on it.
+
+A schema within all limits can still take xgrammar minutes or gigabytes, and C++ cannot be
+interrupted. So a process of its own goes first, niced, with bounded memory: what it survives in
+time, the rank compiles again (which costs the same, off the GIL); what it does not is refused.
+
+    python -m shards.grammar_rehearsal FD      at the other end of the socket FD
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+
+from shards.detokenizer import Vocabulary
+from shards.grammar_recipe import Kitchen, Recipe
+
+# It imports torch, by way of xgrammar.
+_START_S = 60.0
+_NICENESS = 10
+
+
+class TooComplexError(Exception):
+    """The recipe was not compiled within its bounds; says which."""
+
+
+class Rehearsal:
+    """Starts its process when first needed, and again after it was killed.
+
+    Args:
+        timeout_s: for one recipe.
+        memory_bytes: that the process may take beyond what it has once it is ready.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, *, threads: int, timeout_s: float, memory_bytes: int
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._threads = threads
+        self._timeout_s = timeout_s
+        self._memory_bytes = memory_bytes
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Connection | None = None
+
+    def survive(self, recipe: Recipe) -> int:
+        """Compile; how many bytes the grammar takes. By one thread at a time.
+
+        Raises:
+            TooComplexError: out of time or memory.
+            ValueError: xgrammar refuses it, in its words.
+        """
+        channel = self._start() if self._channel is None else self._channel
+        try:
+            channel.send(recipe)
+            answer = channel.recv() if channel.poll(self._timeout_s) else None
+        except (EOFError, OSError):
+            self.close()
+            raise TooComplexError("takes too much memory to compile") from None
+        match answer:
+            case int(size):
+                return size
+            case str(words):
+                raise ValueError(words)
+            case _:
+                self.close()
+                raise TooComplexError(f"takes more than {self._timeout_s:g} s to compile")
+
+    def close(self) -> None:
+        """Kill the process, if there is one."""
+        if self._channel is not None:
+            self._channel.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._channel = None
+
+    def _start(self) -> Connection:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # xgrammar warns in words that hold the caller's schema.
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    "CUDA_VISIBLE_DEVICES": "",
+                    "OMP_NUM_THREADS": "1",
+                },
+            )
+        self._channel = channel = Connection(ours.detach())
+        channel.send((self._vocabulary, self._threads, self._memory_bytes))
+        if not channel.poll(_START_S):
+            self.close()
+            raise RuntimeError("the process that compiles grammars does not start")
+        channel.recv()
+        return channel
+
+
+def main(descriptor: int) -> None:
+    """Answer recipes with a size or a refusal, until the other end is gone."""
+    os.nice(_NICENESS)
+    channel = Connection(descriptor)
+    vocabulary, threads, memory_bytes = channel.recv()
+    kitchen = Kitchen(vocabulary, threads)
+    _bound_memory(memory_bytes)
+    channel.send(None)
+    while True:
+        try:
+            recipe = channel.recv()
+        except EOFError:
+            return
+        try:
+            answer: int | str = kitchen.compiled(recipe).memory_size_bytes
+        except Exception as error:  # whatever xgrammar makes of a caller's schema
+            answer = str(error)
+            if isinstance(error, MemoryError) or "bad_alloc" in answer:
+                return
+        channel.send(answer)
+
+
+def _bound_memory(more: int) -> None:
+    with open("/proc/self/statm") as statm:
+        pages = int(statm.read().split()[0])
+    limit = pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
