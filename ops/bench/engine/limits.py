@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import torch
@@ -88,7 +90,9 @@ def matvec_bandwidths(model: Model, repeats: int) -> tuple[dict[str, float], str
     for name, matrices in (("feed-forward", layers), ("head", head)):
         found[f"{name}, eager"] = _bandwidth(_Chain(matrices), matrices, repeats)
         try:
-            found[f"{name}, compiled"] = _bandwidth(compiled(_Chain(matrices)), matrices, repeats)
+            with redirect_stderr(StringIO()):  # torch tells there of every kernel that it tries
+                rate = _bandwidth(compiled(_Chain(matrices)), matrices, repeats)
+            found[f"{name}, compiled"] = rate
         except Exception as error:  # no compiler, or one that it cannot use: of any kind
             failed = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return found, failed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from ops.bench.engine.prompts import Prompt
 from ops.bench.engine.run import Run
 from shards.config import ModelConfig
 
+# Tokens of its cache that are handed out together.
+_PAGE = 32
 # Our tensors' names → the modules of LlavaForConditionalGeneration, in memory.
 _NAMES = (
     ("vision_encoder.", "model.vision_tower."),
@@ -108,22 +111,35 @@ class Theirs:
         Raises:
             Exception: of any kind; it is made for CUDA.
         """
-        from transformers import GenerationConfig
+        from transformers import ContinuousBatchingConfig, GenerationConfig
 
-        config = GenerationConfig(
-            max_new_tokens=new_tokens, do_sample=False, eos_token_id=-1, pad_token_id=11
-        )
-        started = time.perf_counter()
+        longest = len(prompts[0].token_ids) + new_tokens
         outputs = self.llava.generate_batch(
             inputs=[list(prompt.token_ids) for prompt in prompts],
-            generation_config=config,
+            generation_config=GenerationConfig(
+                max_new_tokens=new_tokens, do_sample=False, eos_token_id=-1, pad_token_id=11
+            ),
+            # Left to itself it takes most of the machine's memory for its cache.
+            continuous_batching_config=ContinuousBatchingConfig(
+                page_size=_PAGE,
+                num_blocks=2 * len(prompts) * (longest // _PAGE + 1),
+                max_batch_tokens=len(prompts) * longest,
+            ),
+            record_timestamps=True,
             warmup=False,
         )
-        took = time.perf_counter() - started
-        answers = tuple(tuple(output.generated_tokens) for output in outputs.values())
-        if sorted(map(len, answers)) != [new_tokens] * len(prompts):
-            raise RuntimeError(f"{len(answers)} answers of {sorted(map(len, answers))} tokens")
-        return Run(answers, ((took, sum(map(len, answers))),), took)
+        answers = list(outputs.values())
+        if sorted(len(each.generated_tokens) for each in answers) != [new_tokens] * len(prompts):
+            raise RuntimeError(f"{len(answers)} answers to {len(prompts)} requests, or cut short")
+        # From the first request made to the last token: what its manager takes to start is not
+        # counted, as it is not of the other ways.
+        started = min(each.created_time for each in answers)
+        times = Counter(at - started for each in answers for at in each.timestamps)
+        return Run(
+            tuple(tuple(each.generated_tokens) for each in answers),
+            tuple(sorted(times.items())),
+            max(each.timestamps[0] for each in answers) - started,
+        )
 
 
 def llava_config(config: ModelConfig, attention: str = "sdpa") -> Any:
