@@ -32,7 +32,7 @@ LIMITS = Limits(read=1e10, matvecs={"made up": 1e10}, gemm=1e11, shapes={})
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
