@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 import torch
@@ -20,10 +19,9 @@ from ops.bench.engine.model import Model
 from ops.bench.engine.ours import CPU, Ours, Settings, load_runner
 from ops.bench.engine.prompts import Prompt
 from ops.bench.engine.run import Run
-from shards.comm import Communicator, ProcessGroup, Reduction, SingleRank
+from shards.comm import Communicator, ProcessGroup, SingleRank
 from shards.lockstep import follow
 
-T = TypeVar("T")
 # Ranks load side by side on few cores, and sit idle while others are measured.
 _TIMEOUT_S = 1800.0
 _KV_BYTES = 256 * 2**20
@@ -31,7 +29,8 @@ _KV_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A run, and how long of it rank 0 spent in collectives, waiting for the others included."""
+    """A run, and how long of it rank 0 spent in collectives, waiting for the others included; plans
+    on their way to the others are not counted."""
 
     run: Run
     communication_s: float
@@ -101,43 +100,6 @@ class _Seat:
         return ProcessGroup(self.rank, self.ranks, self.rendezvous, "gloo", CPU, _TIMEOUT_S)
 
 
-class MeteredCommunicator:
-    """Adds up the seconds spent in another's collectives."""
-
-    def __init__(self, comm: Communicator) -> None:
-        self.rank = comm.rank
-        self.size = comm.size
-        self.seconds = 0.0
-        self._comm = comm
-
-    def all_reduce(self, tensor: torch.Tensor, op: Reduction = "sum") -> torch.Tensor:
-        started = time.perf_counter()
-        reduced = self._comm.all_reduce(tensor, op)
-        self.seconds += time.perf_counter() - started
-        return reduced
-
-    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        started = time.perf_counter()
-        gathered = self._comm.all_gather(tensor)
-        self.seconds += time.perf_counter() - started
-        return gathered
-
-    def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
-        started = time.perf_counter()
-        same = self._comm.broadcast(tensor)
-        self.seconds += time.perf_counter() - started
-        return same
-
-    def broadcast_object(self, value: T | None) -> T:
-        started = time.perf_counter()
-        same = self._comm.broadcast_object(value)
-        self.seconds += time.perf_counter() - started
-        return same
-
-    def close(self) -> None:
-        self._comm.close()
-
-
 def _rank_main(seat: _Seat, model: Model, channel: Connection | None) -> None:
     os.environ["OMP_NUM_THREADS"] = str(seat.threads)
     torch.set_num_threads(seat.threads)
@@ -146,11 +108,10 @@ def _rank_main(seat: _Seat, model: Model, channel: Connection | None) -> None:
     if channel is None:
         follow(load_runner(model, comm, settings), comm)
         return
-    metered = MeteredCommunicator(comm)
-    ours = Ours.load(model, settings, metered)
+    ours = Ours.load(model, settings, comm)
     channel.send("loaded")
     while True:
         prompts, new_tokens = channel.recv()
-        before = metered.seconds
+        before = comm.seconds
         run = ours.run(prompts, new_tokens)
-        channel.send(Measured(run, metered.seconds - before))
+        channel.send(Measured(run, comm.seconds - before))

@@ -21,7 +21,7 @@ from ops.bench.engine.theirs import Theirs
 from ops.nano.checkpoint import SEED, random_values
 from tests.ops.bench.conftest import BUDGET, TINY
 
-IN_PROCESS = ("alone", "eight", "first-token", "sixteen-pictures", "soak")
+IN_PROCESS = ("alone", "eight", "first-token", "sixteen-pictures")
 
 
 def numbers(row: Row) -> list[float]:
@@ -40,6 +40,16 @@ def test_it_runs_and_its_figures_are_numbers(name, lab):
     row = SCENARIOS[name](lab)
     assert row.scenario == name.replace("-", " ")
     assert has_sane_books(row)
+
+
+def test_random_requests_are_all_answered_or_aborted_and_nothing_leaks(lab):
+    row = SCENARIOS["soak"](lab)
+    assert all(goal.met for goal in row.goals)
+    answered, aborted = row.figures["answered"], row.figures["aborted"]
+    assert isinstance(answered, int)
+    assert isinstance(aborted, int)
+    assert answered + aborted == BUDGET.soak
+    assert min(answered, aborted) > 10
 
 
 def test_a_second_turn_computes_only_what_is_new(lab):
