@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -101,7 +100,6 @@ class _Seat:
 
 
 def _rank_main(seat: _Seat, model: Model, channel: Connection | None) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(seat.threads)
     torch.set_num_threads(seat.threads)
     settings = Settings(kv_bytes=_KV_BYTES)
     comm = seat.join()
