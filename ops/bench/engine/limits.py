@@ -20,12 +20,14 @@ from torch.nn import functional as F  # noqa: N812, the field's name for it
 from ops.bench.engine.model import FLOAT_BYTES, Model
 from ops.bench.engine.work import Product, products
 
-# Beyond every cache: a product that is repeated on one small matrix reads none of the memory.
-_FAR_BYTES = 256 * 2**20
+# Far beyond every cache. Products rotate matrices of an eighth of it: one small matrix, taken again
+# and again, would read none of the memory.
+_FAR_BYTES = 2**30
 # Enough to be far beyond every cache, few enough to be compiled soon.
 _LAYERS = 6
-# Of one product, measured; its matrices are rotated.
-_PRODUCT_S = 0.25
+# All calls of one measurement together, unless they are very short.
+_LEAST_S = 1.0
+_MOST_REPEATS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def matvec_bandwidths(model: Model, repeats: int) -> tuple[dict[str, float], str
 def product_rate(product: Product) -> float:
     """Operations/s of a product as torch computes it, its matrices taken from memory."""
     size = product.width * product.height
-    copies = min(product.times, max(2, _FAR_BYTES // (size * FLOAT_BYTES)))
+    copies = min(product.times, max(2, _FAR_BYTES // (8 * size * FLOAT_BYTES)))
     matrices = [torch.randn(product.height, product.width) for _ in range(copies)]
     rows = torch.randn(product.rows, product.width)
 
@@ -111,8 +113,7 @@ def product_rate(product: Product) -> float:
         for matrix in matrices:
             F.linear(rows, matrix)
 
-    repeats = max(3, min(50, int(_PRODUCT_S / best_seconds(run, 1))))
-    return product.flops / product.times * copies / best_seconds(run, repeats)
+    return product.flops / product.times * copies / best_seconds(run, 3)
 
 
 def compiled(module: torch.nn.Module) -> Callable[[Tensor], Tensor]:
@@ -136,10 +137,15 @@ def compiled(module: torch.nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def best_seconds(run: Callable[[], object], repeats: int) -> float:
-    """Of one call, after one that is not counted."""
+    """Of one call, after one that is not counted.
+
+    Args:
+        repeats: at least so many, and more until they took a second together: a limit that was
+            measured in an unlucky moment would flatter whoever is held against it.
+    """
     run()
-    times = []
-    for _ in range(repeats):
+    times: list[float] = []
+    while len(times) < repeats or (sum(times) < _LEAST_S and len(times) < _MOST_REPEATS):
         started = time.perf_counter()
         run()
         times.append(time.perf_counter() - started)
