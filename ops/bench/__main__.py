@@ -1,8 +1,12 @@
-"""``pixtral bench decode|serve-hop|gateway|all``: measure, print tables, exit."""
+"""``pixtral bench engine|serve-hop|gateway|all``: measure, print tables, exit."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,17 +25,53 @@ def serve_hop() -> None:
     _table(bench.run())
 
 
-@app.command("decode")
-def decode(
-    threads: Annotated[int, typer.Option(metavar="N", help="Of each rank.")] = 2,
+@app.command("engine")
+def engine(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCENARIO", help="Only this one; may be given several times."),
+    ] = None,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Of each side.")] = 2,
+    quick: Annotated[
+        bool, typer.Option(help="Once each and shorter: to see that it runs.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")
+    ] = None,
+    plot_file: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw them there, as SVG.")
+    ] = None,
 ) -> None:
-    """Decode speed beside transformers and the memory's limit (about two minutes).
+    """The engine beside transformers on the same weights and the machine's own limits (about
+    twelve minutes). Exits with 1 when their tokens differ; a missed goal is only told.
 
-    Example: pixtral bench decode --threads 2
+    Example: pixtral bench engine --json engine.json --plot engine.svg
     """
-    from ops.bench import decode as bench
+    from ops.bench.engine import lab as bench
+    from ops.bench.engine.model import pinned
+    from ops.bench.engine.plot import svg
+    from ops.bench.engine.report import Report
+    from ops.bench.engine.run import QUICK, Budget, TokensDifferError
 
-    _table(bench.run(threads))
+    names = tuple(only or bench.SCENARIOS)
+    if unknown := set(names) - set(bench.SCENARIOS):
+        known = ", ".join(bench.SCENARIOS)
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {known}")
+
+    def keep(report: Report) -> None:
+        if json_file is not None:
+            json_file.write_text(report.as_json(), encoding="utf-8")
+        if plot_file is not None:
+            plot_file.write_text(svg(report.as_dict()), encoding="utf-8")
+
+    budget = replace(QUICK if quick else Budget(), threads=threads, say=_progress())
+    budget.say("the model")
+    try:
+        report = bench.measure(bench.Lab(pinned(), budget), names, keep)
+    except TokensDifferError as error:
+        print(f"tokens differ: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    print(report.as_markdown(), end="")
 
 
 @app.command("gateway")
@@ -53,9 +93,19 @@ def everything() -> None:
 
     Example: pixtral bench all
     """
-    decode()
+    engine(None, 2, False, None, None)
     serve_hop()
     gateway()
+
+
+def _progress() -> Callable[[str], None]:
+    """Says on stderr what is measured next, and when."""
+    started = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"{time.monotonic() - started:6.0f} s  {what}", file=sys.stderr, flush=True)
+
+    return say
 
 
 def _table(rows: list[Any]) -> None:

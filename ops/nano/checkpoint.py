@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Literal
@@ -71,12 +72,14 @@ def write_checkpoint(
     family: Family = "large",
     dtype: Dtype = "bfloat16",
     seed: int = SEED,
+    values: Callable[[str, Shape], NDArray[np.float32]] | None = None,
 ) -> None:
     """Write params.json, consolidated.safetensors and the tokenizer into ``folder``.
 
     Args:
         family: whose tokenizer and picture ids to give it; ``model`` must have its vocabulary
             (32,768 or 131,072) to be asked in words.
+        values: makes a tensor by its name and shape; random ones of ``seed`` when None.
     """
     folder.mkdir(parents=True, exist_ok=True)
     source, name = _TOKENIZERS[family]
@@ -84,7 +87,12 @@ def write_checkpoint(
         shutil.copyfile(tokenizer, folder / name)
     params = json.dumps(_params(model, family), indent=2)
     (folder / "params.json").write_text(params + "\n", encoding="utf-8")
-    _write_weights(folder / "consolidated.safetensors", dict(_shapes(model)), dtype, seed)
+    _write_weights(
+        folder / "consolidated.safetensors",
+        dict(_shapes(model)),
+        dtype,
+        values or partial(random_values, seed=seed),
+    )
 
 
 def parameters(model: ModelConfig) -> int:
@@ -157,7 +165,12 @@ def _block(name: str, dim: int, query: int, keys: int, hidden: int) -> Iterator[
     yield f"{name}.feed_forward.w3.weight", (hidden, dim)
 
 
-def _write_weights(file: Path, shapes: dict[str, Shape], dtype: Dtype, seed: int) -> None:
+def _write_weights(
+    file: Path,
+    shapes: dict[str, Shape],
+    dtype: Dtype,
+    make: Callable[[str, Shape], NDArray[np.float32]],
+) -> None:
     """One safetensors file: length of the header, header, tensors back to back."""
     label, width = _DTYPES[dtype]
     header, end = {}, 0
@@ -169,11 +182,11 @@ def _write_weights(file: Path, shapes: dict[str, Shape], dtype: Dtype, seed: int
     with file.open("wb") as stream:
         stream.write(len(encoded).to_bytes(8, "little") + encoded)
         for name, shape in shapes.items():
-            values = _values(name, shape, seed)
+            values = make(name, shape)
             stream.write((values if dtype == "float32" else _bfloat16(values)).data)
 
 
-def _values(name: str, shape: Shape, seed: int) -> NDArray[np.float32]:
+def random_values(name: str, shape: Shape, seed: int) -> NDArray[np.float32]:
     """Normal numbers of a size that keeps every path of the model visible in its logits.
 
     Matrices keep their input's size, norms pass it on, and the output makes logits of deviation 3:

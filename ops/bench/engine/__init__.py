@@ -1,0 +1,1 @@
+"""The engine beside transformers and the machine's limits: ``pixtral bench engine``."""
