@@ -52,7 +52,8 @@ def sample_share(comm: Communicator) -> list[list[TokenLogprob]]:
     width = VOCAB // comm.size
     start = comm.rank * width
     return [
-        sample(values[:, start : start + width].clone(), specs, start, comm) for values, specs in batches()
+        sample(values[:, start : start + width].clone(), specs, start, comm)
+        for values, specs in batches()
     ]
 
 
