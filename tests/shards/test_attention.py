@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from shards.attention import PagedCache, StepLayout, block_diagonal, contiguous, paged
-from shards.step import SequenceStep
+from tests.shards.items import Part
 
 CPU = torch.device("cpu")
 HEADS, KV_HEADS, HEAD_DIM, BLOCK = 6, 2, 8, 4
@@ -23,8 +23,8 @@ class History:
         self.v = torch.randn(length, KV_HEADS, HEAD_DIM)
         self.blocks = tuple(blocks)
 
-    def step(self, start: int, stop: int) -> SequenceStep:
-        return SequenceStep(tuple(range(start, stop)), start, self.blocks)
+    def step(self, start: int, stop: int) -> Part:
+        return Part(tuple(range(start, stop)), start, self.blocks)
 
     def expected(self, start: int, stop: int) -> Tensor:
         return contiguous(self.q[start:stop], self.k[:stop], self.v[:stop])
