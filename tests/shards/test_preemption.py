@@ -107,6 +107,19 @@ def test_the_team_that_had_most_gives_way():
     assert seated(engine) == {"big a", "big b", "small"}
 
 
+@pytest.mark.parametrize("other", [{"tenant": Tenant("small")}, {"priority": 1}])
+def test_the_longest_seated_stays_whoever_the_order_of_service_puts_last(other):
+    """Without this two long answers could put each other back for ever."""
+    engine, _ = tight()
+    engine.add(replace(long_request("big", "big"), tenant=Tenant("big")))
+    for _ in range(5):
+        engine.step()
+    engine.add(replace(long_request("other", "other"), **other))
+    while engine.stats().put_back_total == 0:
+        engine.step()
+    assert seated(engine) == {"big"}
+
+
 def test_a_lower_priority_gives_way():
     engine, _ = tight()
     engine.add(long_request("first", "first"))
