@@ -84,9 +84,7 @@ class StepLayout:
     chunks: tuple[Chunk, ...]
 
     @classmethod
-    def of(
-        cls, sequences: Sequence[Work], block_size: int, device: torch.device
-    ) -> StepLayout:
+    def of(cls, sequences: Sequence[Work], block_size: int, device: torch.device) -> StepLayout:
         """Lay out a step; every index is computed once here, on the host, for all layers."""
         offsets = torch.arange(block_size)
         positions, new_slots, chunks = [], [], []

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shards.request import TokenLogprob
-from shards.step import Advance, Begin, Draws, Drawn, PictureRows, PictureSpan, SampleSpec, StepPlan
+from shards.step import Advance, Begin, Drawn, Draws, PictureRows, PictureSpan, SampleSpec, StepPlan
 
 
 class PlanViolationError(RuntimeError):

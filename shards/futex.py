@@ -23,9 +23,7 @@ _LOOK_AGAIN = (errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT)
 def supported() -> bool:
     """Whether this machine has what the ranks' shared memory relies on."""
     return (
-        platform.machine() == "x86_64"
-        and hasattr(os, "memfd_create")
-        and hasattr(os, "pidfd_open")
+        platform.machine() == "x86_64" and hasattr(os, "memfd_create") and hasattr(os, "pidfd_open")
     )
 
 

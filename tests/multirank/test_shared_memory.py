@@ -1,4 +1,4 @@
-"""The ranks' shared memory: right to the last bit, quick to notice a lost peer, asleep while idle."""
+"""The ranks' shared memory: exact to the last bit, quick to notice a lost peer, asleep when idle."""
 
 from __future__ import annotations
 
@@ -120,7 +120,9 @@ def await_next_but_one(comm: Communicator) -> None:
     ("end", "timeout_s", "reason", "within_s"),
     [(kill_me, 60.0, "rank 1 is gone", 3.0), (stop_me, 1.5, "did not answer within 1.5 s", 6.0)],
 )
-def test_a_lost_peer_is_an_error_and_no_hang(tmp_path: Path, call, end, timeout_s, reason, within_s):
+def test_a_lost_peer_is_an_error_and_no_hang(
+    tmp_path: Path, call, end, timeout_s, reason, within_s
+):
     rendezvous = f"file://{tmp_path / 'rendezvous'}"
     before = set(os.listdir("/dev/shm"))
     other = multiprocessing.get_context("spawn").Process(

@@ -1,4 +1,4 @@
-"""The mirror of the running sequences: what plans make of it, and that it is the same everywhere."""
+"""The mirror of the running sequences: what plans make of it, and that all hold the same."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ def test_pictures_are_read_row_by_row_and_drafts_read_none():
 
 def test_a_row_may_end_and_begin_in_one_plan():
     batch = started()
-    (work,) = batch.apply(StepPlan(ended=(0,), begun=(begin(0, (4, 5)),), advances=(Advance(0, 2),)))
+    (work,) = batch.apply(
+        StepPlan(ended=(0,), begun=(begin(0, (4, 5)),), advances=(Advance(0, 2),))
+    )
     assert work.token_ids == (4, 5)
     assert len(batch) == 1
 
