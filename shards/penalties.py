@@ -112,7 +112,7 @@ def _bans(specs: Sequence[SampleSpec]) -> dict[tuple[int, ...], list[int]]:
 
 
 def _exhausted(spec: SampleSpec) -> bool:
-    """Whether all that the mask allows is banned; the whole vocabulary is looked at by all ranks."""
+    """Whether all that the mask allows is banned; every rank looks at the whole vocabulary."""
     bits = _bits(spec.mask)
     banned = torch.tensor(spec.banned)
     bits[banned[banned < len(bits)]] = False

@@ -1,6 +1,6 @@
 """Draws each sequence's next token from logits that are cut over the ranks.
 
-    bias, penalties, bans, masks -> temperature -> top-k -> top-p -> min-p -> + Gumbel noise -> largest
+    bias, penalties, bans, masks -> temperature -> top-k -> top-p -> min-p -> + noise -> largest
 
 All ranks call it together and all return the same tokens; what crosses between them is a few
 numbers per sequence, never the logits. Arithmetic is float32, the noise float64. A row's token

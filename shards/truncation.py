@@ -35,7 +35,9 @@ def truncated(
     Args:
         scores: this rank's float32 [R, width], temperature applied.
     """
-    images = order_images(scores)
+    images = torch.empty_like(scores, dtype=torch.int64)
+    for part in _parts(scores):
+        images[part] = order_images(scores[part])
     lowest = torch.zeros(len(specs), dtype=torch.int64, device=scores.device)
     if any(spec.top_k for spec in specs):
         vocabulary = scores.shape[1] * comm.size
@@ -49,7 +51,10 @@ def truncated(
     if any(spec.top_p < 1 for spec in specs):
         share = torch.tensor([spec.top_p for spec in specs], dtype=torch.float64)
         share = share.to(scores.device)
-        weights = (scores.double() - best).exp_().mul_(_UNITS).round_().long().mul_(kept)
+        weights = torch.empty_like(images)
+        for part in _parts(scores):
+            units = (scores[part].double() - best[part]).exp_().mul_(_UNITS).round_()
+            weights[part] = units.long().mul_(kept[part])
         nucleus = _threshold(images, weights, lambda total: (share * total).ceil().long(), comm)
         # Ids of no countable weight are outside every nucleus, yet inside the whole.
         kept &= images >= nucleus.where(share < 1, lowest).unsqueeze(1)
@@ -62,6 +67,12 @@ def order_images(scores: torch.Tensor) -> torch.Tensor:
     """float32 -> int64 in [0, 2**32), in the same order; -0 and 0 are one."""
     bits = (scores + 0.0).view(torch.int32)
     return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long().add_(2**31)
+
+
+def _parts(values: torch.Tensor) -> list[slice]:
+    """Rows to compute at once: on a CPU one, whose intermediate results then stay in its cache."""
+    rows = len(values)
+    return [slice(row, row + 1) for row in range(rows)] if values.is_cpu else [slice(0, rows)]
 
 
 def _threshold(
@@ -78,12 +89,16 @@ def _threshold(
     """
     prefix = torch.zeros(len(images), 1, dtype=torch.int64, device=images.device)
     missing: torch.Tensor | None = None
+    parts = _parts(images)
+    held = [(images[part], weights[part]) for part in parts]
     for shift, bits in _DIGITS:
         size = 2**bits
-        digits = (images >> shift).bitwise_and_(size - 1)
-        # Only ids that share the digits found so far still count.
-        counted = weights * (images >> (shift + bits) == prefix)
-        histogram = images.new_zeros(len(images), size).scatter_add_(1, digits, counted)
+        histogram = images.new_zeros(len(images), size)
+        for part, (image, weight) in zip(parts, held, strict=True):
+            digits = (image >> shift).bitwise_and_(size - 1)
+            # Only ids that share the digits found so far still count.
+            counted = weight * (image >> (shift + bits) == prefix[part])
+            histogram[part].scatter_add_(1, digits, counted)
         comm.all_reduce(histogram)
         # from_top[r, d] is the weight of digits d and above.
         from_top = histogram.flip(1).cumsum(1).flip(1)
@@ -94,4 +109,13 @@ def _threshold(
         digit = ((from_top >= missing).sum(1, keepdim=True) - 1).clamp(min=0)
         missing = missing - (from_top - histogram).gather(1, digit)
         prefix = (prefix << bits) | digit
+        if images.is_cpu:
+            # The rest need not be looked at again: mostly all but a few.
+            inside = [
+                image >> shift == prefix[part] for part, (image, _) in zip(parts, held, strict=True)
+            ]
+            held = [
+                (image[kept].unsqueeze(0), weight[kept].unsqueeze(0))
+                for (image, weight), kept in zip(held, inside, strict=True)
+            ]
     return prefix.squeeze(1)

@@ -17,14 +17,16 @@ from tests.multirank.ranks import on_ranks
 
 pytestmark = pytest.mark.multirank
 VOCAB = 2048
+EVERY_SEVENTH = sum(1 << token for token in range(0, VOCAB, 7)).to_bytes(VOCAB // 8, "little")
+ONE_BANNED = (1 << 1999).to_bytes(VOCAB // 8, "little")
 
 
 def batches() -> list[tuple[torch.Tensor, list[SampleSpec]]]:
     """Peaked, nearly flat and tied logits, under every kind of setting at once."""
     generator = torch.Generator().manual_seed(3)
-    flat = torch.randn(12, VOCAB, generator=generator) * 1e-3
-    peaked = torch.randn(12, VOCAB, generator=generator) * 4
-    tied = (torch.randn(12, VOCAB, generator=generator) * 2).round()
+    flat = torch.randn(15, VOCAB, generator=generator) * 1e-3
+    peaked = torch.randn(15, VOCAB, generator=generator) * 4
+    tied = (torch.randn(15, VOCAB, generator=generator) * 2).round()
     settings: list[dict[str, Any]] = [
         {"temperature": 0.0},
         {},
@@ -37,6 +39,9 @@ def batches() -> list[tuple[torch.Tensor, list[SampleSpec]]]:
         {"temperature": 0.0, "logprobs": 5},
         {"logprobs": 20, "logit_bias": ((2000, 9.0), (5, -9.0))},
         {"repetition_penalty": 1.4, "prompt_ids": (1, 700, 1500), "output_counts": ((1900, 3),)},
+        {"mask": EVERY_SEVENTH},
+        {"mask": EVERY_SEVENTH, "temperature": 0.0, "logprobs": 3},
+        {"mask": ONE_BANNED, "banned": (3, 1999)},
         {"presence_penalty": 1.0, "frequency_penalty": 0.5, "banned": tuple(range(0, VOCAB, 3))},
     ]
     specs = [

@@ -1,4 +1,4 @@
-"""The mirror of the running sequences: what plans make of it, and that it is the same everywhere."""
+"""The mirror of the running sequences: what plans make of it, and that all hold the same."""
 
 from __future__ import annotations
 

@@ -3,15 +3,17 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from shards.comm import Reduction, SingleRank
+from shards.comm import SingleRank
 from shards.errors import PlanError, RequestError
 from shards.runner import ModelRunner
+from shards.shared_memory import Reduction
 from shards.step import Advance, Begin, Draws, PictureKey, PictureSpan, StepPlan
 from shards.vision_model import VisionEncoder
 from tests.shards.reference import FAMILIES, save_mistral
@@ -185,7 +187,11 @@ def test_meanwhile_is_done_once_before_this_machine_computes(load, drive, monkey
 
 # -- drafts ---------------------------------------------------------------------------------------
 
-PENALTIES = {"repetition_penalty": 1.3, "presence_penalty": 0.4, "frequency_penalty": 0.3}
+PENALTIES: dict[str, Any] = {
+    "repetition_penalty": 1.3,
+    "presence_penalty": 0.4,
+    "frequency_penalty": 0.3,
+}
 SETTINGS = {
     "greedy": GREEDY,
     "greedy, penalised": replace(GREEDY, prompt_ids=(30, 31, 32), **PENALTIES),

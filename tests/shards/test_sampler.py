@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,7 @@ from transformers.generation.logits_process import (
 
 from shards.comm import SingleRank
 from shards.errors import GroupError
-from shards.noise import gumbel
+from shards.noise import gumbel, largest
 from shards.penalties import adjust_
 from shards.sampler import sample
 from shards.step import SampleSpec
@@ -262,6 +263,82 @@ def test_banned_ids_are_never_drawn():
     banned = tuple(range(96))
     assert draw(logits(1), replace(PLAIN, banned=banned, temperature=2.0)) == [96]
     assert draw(logits(1), replace(PLAIN, banned=banned, top_k=5, top_p=0.9)) == [96]
+
+
+# -- masks ----------------------------------------------------------------------------------------
+
+
+def mask_of(token_ids, vocab: int = VOCAB) -> bytes:
+    """As xgrammar fills it: little-endian 32-bit words."""
+    words = [0] * -(-vocab // 32)
+    for token_id in token_ids:
+        words[token_id // 32] |= 1 << token_id % 32
+    return struct.pack(f"<{len(words)}I", *words)
+
+
+@pytest.mark.parametrize(
+    "spec", [GREEDY, PLAIN, replace(PLAIN, top_p=0.4), replace(PLAIN, top_k=2)]
+)
+def test_only_what_a_mask_allows_is_drawn(spec):
+    allowed = (0, 31, 32, 64, 96)
+    scores = logits(40)
+    drawn = draw(
+        scores.clone(), *[replace(spec, mask=mask_of(allowed), index=i) for i in range(40)]
+    )
+    assert set(drawn) <= set(allowed)
+    unmasked = torch.full_like(scores, -math.inf)
+    unmasked[:, allowed] = scores[:, allowed]
+    assert drawn == draw(unmasked, *[replace(spec, index=i) for i in range(40)])
+
+
+def test_a_mask_binds_its_own_row_and_leaves_logprobs_alone():
+    scores = logits(3)
+    expected = scores.double().log_softmax(1)
+    masked = replace(GREEDY, mask=mask_of([50]), logprobs=1)
+    plain, bound, other = sample(scores.clone(), [GREEDY, masked, PLAIN], 0, SingleRank())
+    assert plain.token_id == int(scores[0].argmax())
+    assert bound.token_id == 50
+    assert bound.logprob == pytest.approx(expected[1, 50].item(), abs=1e-9)
+    assert bound.top[0][0] == int(scores[1].argmax())
+    assert other.token_id == draw(scores[2:].clone(), PLAIN)[0]
+
+
+def test_ids_past_the_end_of_a_mask_are_not_allowed():
+    scores = logits(1)
+    scores[0, 96] = 99.0
+    assert draw(scores.clone(), replace(GREEDY, mask=mask_of(range(64), 64)))[0] < 64
+
+
+def test_a_grammar_that_allows_only_what_is_banned_outranks_the_ban():
+    masked = replace(GREEDY, mask=mask_of([2]), banned=(2, 5))
+    assert draw(logits(2), masked, replace(GREEDY, banned=(2, 5)))[0] == 2
+    assert draw(logits(1), replace(masked, mask=mask_of([2, 9]))) == [9]
+
+
+# -- the bound under which noise is not computed --------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.01, 1.0, 4.0, 30.0])
+def test_noise_of_few_ids_finds_what_noise_of_all_finds(scale):
+    width, start, rows = 40_000, 131_072, 24
+    scores = logits(rows, vocab=width, scale=scale)
+    scores[::3, 100:] = -math.inf
+    scores[1, 7] = 200.0
+    draws = [(seed, 0, 5) for seed in range(rows)]
+    noisy = scores.double() + gumbel(draws, start, width, torch.device("cpu"))
+    values, columns = largest(scores, draws, start)
+    assert torch.equal(columns, noisy.max(1).indices)
+    assert torch.equal(values, noisy.max(1).values)  # to the last bit
+
+
+def test_the_bound_is_given_up_where_nothing_reaches_it(monkeypatch):
+    from shards import noise
+
+    monkeypatch.setattr(noise, "_MARGIN", -30.0)
+    scores = logits(2, vocab=5000)
+    draws = [(3, 0, 0), (4, 0, 0)]
+    noisy = scores.double() + gumbel(draws, 0, 5000, torch.device("cpu"))
+    assert torch.equal(largest(scores, draws, 0)[1], noisy.argmax(1))
 
 
 def test_no_rows_no_tokens():
