@@ -293,10 +293,12 @@ def test_the_worst_that_is_within_bounds_is_read_at_once():
 
 
 def test_arguments_are_an_object():
-    for schema in ({}, {"$defs": {"a": {}}}, {"type": "object"}, {"properties": {}}):
+    objects: list[Any] = [{}, {"$defs": {"a": {}}}, {"type": "object"}, {"properties": {}}]
+    for schema in objects:
         assert checked_arguments(json.dumps(schema), "f")["type"] == "object"
     recursive = {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object"}}}
     assert checked_arguments(json.dumps(recursive), "f")
-    for schema in ({"type": "array"}, {"type": ["object", "null"]}, {"anyOf": [{}]}, {"const": {}}):
+    others: list[Any] = [{"type": "array"}, {"type": ["object", "null"]}, {"anyOf": [{}]}]
+    for schema in [*others, {"const": {}}]:
         with pytest.raises(RequestError, match="type 'object'"):
             checked_arguments(json.dumps(schema), "f")
