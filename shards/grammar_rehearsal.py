@@ -22,6 +22,8 @@ from shards.grammar_recipe import Kitchen, Recipe
 # It imports torch, by way of xgrammar.
 _START_S = 60.0
 _NICENESS = 10
+# What C++ makes of an allocation, and of a thread's stack, that there is no room for.
+_NO_MEMORY = ("bad_alloc", "Resource temporarily unavailable")
 
 
 class TooComplexError(Exception):
@@ -121,7 +123,7 @@ def main(descriptor: int) -> None:
             answer: int | str = kitchen.compiled(recipe).memory_size_bytes
         except Exception as error:  # whatever xgrammar makes of a caller's schema
             answer = str(error)
-            if isinstance(error, MemoryError) or "bad_alloc" in answer:
+            if isinstance(error, MemoryError) or any(words in answer for words in _NO_MEMORY):
                 return
         channel.send(answer)
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from shards.errors import RequestError
 from shards.json_pattern import pattern_fault
+from shards.json_recursion import ends, parts, same_value
 
 BYTES_LIMIT = 64 * 1024
 DEPTH_LIMIT = 32
@@ -88,11 +89,12 @@ def checked_schema(source: str, param: str, *, closed: bool) -> dict[str, Any]:
         raise RequestError(param, "the schema is not readable JSON, or nested too deeply") from None
     if not isinstance(root, dict):
         raise RequestError(param, "the schema must be an object")
+    bound = _Reading(root, param, closed).bound()
     try:
-        source.encode()
-        return _Reading(root, param, closed).bound()
+        json.dumps(bound, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise RequestError(param, "text must be valid Unicode") from None
+    return bound
 
 
 def checked_arguments(source: str, param: str) -> dict[str, Any]:
@@ -254,7 +256,7 @@ class _Reading:
                 raise self._fault(f"{place}/pattern", fault)
             bound["pattern"] = node["pattern"]
         if "format" in node:
-            if node["format"] not in _FORMATS:
+            if not isinstance(node["format"], str) or node["format"] not in _FORMATS:
                 raise self._fault(
                     f"{place}/format", f"must be one of {', '.join(sorted(_FORMATS))}"
                 )
@@ -339,42 +341,18 @@ class _Reading:
         }
         ending: set[str] = set()
         while True:
-            found = {place for place, node in places.items() if _ends(node, ending)}
+            found = {place for place, node in places.items() if ends(node, ending)}
             if found == ending:
                 break
             ending = found
         for place, node in places.items():
-            if not all(_ends(part, ending) for part in _parts(node)):
+            if not all(ends(part, ending) for part in parts(node)):
                 raise self._fault(place, "calls for a value within itself, without end")
+            if place in same_value(node, places):
+                raise self._fault(place, "is defined by itself")
 
     def _fault(self, place: str, words: str) -> RequestError:
         return RequestError(self._param, f"at {place}: {words}")
-
-
-def _ends(node: Mapping[str, Any], ending: set[str]) -> bool:
-    """Whether a finite value fulfils a bound node, given the references that have one."""
-    if "$ref" in node:
-        return node["$ref"] in ending
-    if "anyOf" in node:
-        return any(_ends(branch, ending) for branch in node["anyOf"])
-    if len(_as_list(node.get("type", ()))) != 1:
-        return True
-    needed = [node["properties"][name] for name in node.get("required", ())]
-    if node.get("minItems"):
-        needed += node.get("prefixItems", [])[: node["minItems"]]
-        if node["minItems"] > len(node.get("prefixItems", ())) and node.get("items"):
-            needed.append(node["items"])
-    return all(_ends(part, ending) for part in needed)
-
-
-def _parts(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A bound node and all within it, definitions left out."""
-    yield node
-    inner = [*node.get("properties", {}).values(), *node.get("anyOf", ())]
-    inner += [*node.get("prefixItems", ()), node.get("items"), node.get("additionalProperties")]
-    for part in inner:
-        if isinstance(part, dict):
-            yield from _parts(part)
 
 
 def _target(root: dict[str, Any], reference: str) -> dict[str, Any]:
@@ -390,7 +368,3 @@ def _is(value: Any, name: str) -> bool:
     return isinstance(value, _TYPES[name]) or (
         name == "integer" and isinstance(value, float) and value.is_integer()
     )
-
-
-def _as_list(value: str | Sequence[str]) -> Sequence[str]:
-    return [value] if isinstance(value, str) else value

@@ -38,6 +38,7 @@ STANDARD_LIBRARY_ONLY = (
     "shards/constraint.py",
     "shards/json_schema.py",
     "shards/json_pattern.py",
+    "shards/json_recursion.py",
     "shards/tool_calls.py",
     "shards/call_reader.py",
 )

@@ -10,8 +10,9 @@ import numpy as np
 from shards.constraint import Matcher
 from shards.detokenizer import TextStream, Vocabulary
 
-# Begin the ways out of strings, objects, lists and numbers.
-_CLOSING = (b'"', b"}", b"]", b",", b":", b"0", b"1")
+# The ways out of strings, objects, lists and numbers.
+_CLOSING = (b'"', b"}", b"]", b",", b":")
+_LETTERS = frozenset(bytes([code]) for code in range(0x20, 0x7F))
 
 
 class Unfinished(Exception):  # noqa: N818
@@ -37,6 +38,8 @@ def adversarial_answer(
     draw = random.Random(seed)
     control = np.array(sorted(vocabulary.control_ids - vocabulary.answer_ids))
     closing = {i for i, piece in enumerate(vocabulary.pieces) if piece in _CLOSING}
+    letters = {i for i, piece in enumerate(vocabulary.pieces) if piece in _LETTERS}
+    quote = vocabulary.pieces.index(b'"')
     answer: list[int] = []
     for index in range(40 * patience):
         [mask] = matcher.masks(())
@@ -46,9 +49,13 @@ def adversarial_answer(
         if index > patience and vocabulary.eos_id in allowed:
             token_id = vocabulary.eos_id
         else:
-            ways_out = sorted(closing.intersection(allowed.tolist()))
-            impatient = draw.random() < (0.9 if index > patience else 0.25)
-            token_id = int(draw.choice(ways_out if ways_out and impatient else allowed))
+            some = closing if draw.random() < (0.6 if index > patience else 0.25) else set()
+            ways_out = some.intersection(allowed.tolist())
+            if index > patience and not ways_out:
+                ways_out = letters.intersection(allowed.tolist())
+            if index > patience and quote in ways_out and draw.random() < 0.5:
+                ways_out = {quote}
+            token_id = int(draw.choice(sorted(ways_out) or allowed))
         matcher.accept(token_id)
         if token_id == vocabulary.eos_id:
             return tuple(answer)

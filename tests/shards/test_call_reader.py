@@ -36,7 +36,8 @@ calls = st.lists(
 
 def read(pieces: Iterable[str], seed: str = "r") -> tuple[str, list[list[str]], CallReader]:
     """The text, each call's [id, name, arguments], and the reader at its end."""
-    reader, text, found = CallReader(seed), "", {}
+    reader, text = CallReader(seed), ""
+    found: dict[int, list[str]] = {}
     for piece in pieces:
         more, parts = reader.push(piece)
         text += more
