@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from shards.comm import Reduction, SingleRank
+from shards.comm import SingleRank
 from shards.layers import (
     ColumnParallel,
     GatedFeedForward,
@@ -22,6 +22,7 @@ from shards.layers import (
     compute_dtype,
     model_parts,
 )
+from shards.shared_memory import Reduction
 
 CPU = torch.device("cpu")
 
