@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from shards.drafts import LEARN_LIMIT, Proposer
-from shards.request import FinishReason
+from shards.request import Delta, FinishReason, TokenLogprob
 from shards.step import Begin, Draws
 from shards.tally import Tally
 
@@ -123,6 +123,25 @@ class Choice:
             cached_text=cached_text,
             cached_image=cached_image,
             output=output,
+        )
+
+    def delta(self, drawn: tuple[TokenLogprob, ...] = (), stop: str | int | None = None) -> Delta:
+        """Tokens that were just added to its output, with all that is counted so far."""
+        generation, request = self.generation, self.generation.request
+        return Delta(
+            request_id=request.request_id,
+            choice=self.index,
+            token_ids=tuple([token.token_id for token in drawn]),
+            prompt_tokens=generation.prompt_tokens,
+            completion_tokens=len(self.output),
+            finish_reason=self.finish_reason,
+            logprobs=drawn if request.sampling.logprobs is not None else (),
+            stop=stop,
+            image_tokens=generation.image_tokens,
+            cached_tokens=generation.cached_tokens,
+            cached_image_tokens=generation.cached_image_tokens,
+            attempt=request.attempt,
+            timing=None if self.finish_reason is None else generation.timing,
         )
 
     def tokens(self, start: int, stop: int) -> Sequence[int]:

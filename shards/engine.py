@@ -171,7 +171,7 @@ class Engine:
         for choice in generation.unfinished:
             choice.finish_reason = FinishReason.ABORT
             self._scheduler.finish(choice)
-            deltas.append(_delta(choice))
+            deltas.append(choice.delta())
         self._unfinished -= len(deltas)
         self._forget(generation)
         self._tidy_pictures()
@@ -241,7 +241,7 @@ class Engine:
             self._count(choice, prefilled, len(counted))
             self._scheduler.settle(choice)
             if counted:
-                deltas.append(_delta(choice, counted, stop))
+                deltas.append(choice.delta(counted, stop))
             if choice.finish_reason is not None:
                 self._unfinished -= 1
                 if not generation.unfinished:
@@ -339,24 +339,3 @@ class Engine:
     def _require_alive(self) -> None:
         if self._failure is not None:
             raise GroupError(f"the group has failed before ({self._failure})")
-
-
-def _delta(
-    choice: Choice, drawn: tuple[TokenLogprob, ...] = (), stop: str | int | None = None
-) -> Delta:
-    generation, request = choice.generation, choice.generation.request
-    return Delta(
-        request_id=request.request_id,
-        choice=choice.index,
-        token_ids=tuple(token.token_id for token in drawn),
-        prompt_tokens=generation.prompt_tokens,
-        completion_tokens=len(choice.output),
-        finish_reason=choice.finish_reason,
-        logprobs=drawn if request.sampling.logprobs is not None else (),
-        stop=stop,
-        image_tokens=generation.image_tokens,
-        cached_tokens=generation.cached_tokens,
-        cached_image_tokens=generation.cached_image_tokens,
-        attempt=request.attempt,
-        timing=None if choice.finish_reason is None else generation.timing,
-    )

@@ -80,7 +80,9 @@ def test_one_content_keeps_one_block():
 )
 def test_books_balance_whatever_is_done(actions):
     """Against a model: the tables there are, and what was last said of each block's content."""
-    blocks, tables, contents = BlockAllocator(8), [], {}
+    blocks = BlockAllocator(8)
+    tables: list[list[int]] = []
+    contents: dict[int, int] = {}
     for action, number in actions:
         table = tables[number % len(tables)] if tables else None
         if action == "take" and number <= blocks.free:
@@ -88,11 +90,11 @@ def test_books_balance_whatever_is_done(actions):
             for block in tables[-1]:
                 contents.pop(block, None)
         elif action == "find":
-            block = blocks.find(bytes([number]))
-            if block is not None:
-                assert contents[block] == number
-                blocks.share([block])
-                tables.append([block])
+            found = blocks.find(bytes([number]))
+            if found is not None:
+                assert contents[found] == number
+                blocks.share([found])
+                tables.append([found])
         elif table is None:
             continue
         elif action == "share":

@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shards.blocks import BlockAllocator
 from shards.drafts import MAX_MATCH, MIN_MATCH, Proposer
+from shards.generation import Generation
+from shards.limits import Limits
+from shards.planning import plan_step
 from shards.request import FinishReason
 from shards.simulated import scripted
+from shards.step import Advance
 from tests.shards.engine_fixtures import (
     EOS,
     drain,
@@ -168,17 +173,31 @@ def test_drafts_take_what_prompts_leave_of_a_step():
     assert sum(advance.count for advance in runner.ran[-1].advances) <= 16
 
 
-def test_drafts_never_put_anybody_back():
-    """Two answers fill the cache to the last block; plain, nobody has to go."""
-    for drafts in (0, 8):
-        engine, _ = simulated_engine(
-            scripted(ids(POEM)), max_drafts=drafts, num_blocks=46, max_step_tokens=64
-        )
-        for name in "ab":
-            engine.add(text_request(name, POEM + name, max_tokens=47))
-        deltas = drain(engine)
-        assert engine.stats().put_back_total == 0
-        assert tokens_of(deltas, "a") == tokens_of(deltas, "b") == ids((POEM * 2)[:47])
+@pytest.mark.parametrize(("num_blocks", "drafts"), [(4, ids("cab")), (3, ())])
+def test_drafts_leave_a_free_block_to_everybody_seated(num_blocks, drafts):
+    """The next token has room in the second block; drafts would need a third."""
+    limits = Limits(num_blocks, 4, 64, 1, 8, 1, max_drafts=3)
+    blocks = BlockAllocator(num_blocks)
+    (choice,) = Generation(text_request("r", "abcabcab"), block_size=4, drafts=True).choices
+    choice.row, choice.told, choice.computed = 0, True, 7
+    choice.block_table = blocks.allocate(2)
+    choice.learn()
+    schedule = plan_step([choice], (), limits, blocks)
+    assert choice.drafts == drafts
+    assert schedule.plan.advances == ((Advance(0, 4, (2,), drafts),) if drafts else ())
+
+
+@pytest.mark.parametrize("length", [20, 33, 41])
+def test_no_draft_goes_beyond_the_longest_answer(length):
+    engine, runner = simulated_engine(scripted(ids(POEM)), max_drafts=8, max_step_tokens=64)
+    engine.add(text_request("r", POEM, max_tokens=length))
+    drawn = 0
+    while engine.has_work:
+        deltas = engine.step()
+        drafts = sum(len(advance.drafts) for advance in runner.ran[-1].advances)
+        assert drawn + drafts + 1 <= length
+        drawn += sum(len(delta.token_ids) for delta in deltas)
+    assert drawn == length
 
 
 def test_drafts_that_a_grammar_refuses_are_not_computed():

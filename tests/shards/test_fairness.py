@@ -207,6 +207,20 @@ def test_a_seat_given_up_for_another_team_loses_no_token():
     assert {tokens[f"flood {number}"] for number in range(3)} == {30}
 
 
+def test_a_seat_is_given_up_once_at_most_before_the_next_token():
+    """Short questions one after the other do not keep a long prompt from being read."""
+    engine = crowded(max_batch_sequences=2, max_step_tokens=4)
+    for name in ("first", "second"):
+        engine.add(of_team(text_request(name, name * 20, max_tokens=2), "flood"))
+    drew: set[str] = set()
+    for number in range(12):
+        engine.add(of_team(text_request(f"quiet {number}", "ab", max_tokens=1), "quiet"))
+        for _ in range(3):
+            drew |= {delta.request_id for delta in engine.step()}
+            assert engine.stats().put_back_total <= 1 + len(drew & {"first", "second"})
+    assert {"first", "second"} & drew
+
+
 # -- priority ---------------------------------------------------------------------------------
 
 
