@@ -18,7 +18,7 @@ from shards.kernels import Heads, Kernels
 from shards.native import build
 from shards.native.kernels import NativeKernels, kernels_for
 from shards.rotary import Rotation, text_rotation
-from shards.step import SequenceStep
+from tests.shards.items import Item
 
 CPU = torch.device("cpu")
 REFERENCE = Kernels()
@@ -101,7 +101,7 @@ def compute(kernels: Kernels, heads: Heads, block_size: int, steps: list[Spans])
     attended = []
     for spans in steps:
         items = [
-            SequenceStep(tuple(range(start, stop)), start, sequence.table)
+            Item(tuple(range(start, stop)), start, sequence.table)
             for sequence, start, stop in spans
         ]
         layout = StepLayout.of(items, block_size, CPU)
