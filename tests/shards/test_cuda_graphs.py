@@ -12,7 +12,7 @@ from shards.comm import SingleRank
 from shards.cuda_graphs import Buffers, DecodeGraphs, decode_logits
 from shards.layers import Placement
 from shards.text_model import Decoder
-from tests.shards.items import Item
+from tests.shards.items import Part
 
 CPU = torch.device("cpu")
 BLOCK = 4
@@ -46,7 +46,7 @@ def decoding(*lengths: int, device: torch.device = CPU) -> tuple[Tensor, StepLay
     for length in lengths:
         blocks = -(-length // BLOCK)
         table = tuple(range(first, first + blocks))
-        items.append(Item((100 + length,), length - 1, table))
+        items.append(Part((100 + length,), length - 1, table))
         first += blocks
     token_ids = torch.tensor([item.token_ids[0] for item in items])
     return token_ids.to(device), StepLayout.of(items, BLOCK, device)
@@ -82,7 +82,7 @@ def test_a_step_in_larger_buffers_has_the_same_logits_and_leaves_the_same_cache(
 
 def test_only_small_pure_decode_steps_are_covered(model):
     graphs = DecodeGraphs(model, caches(model), most_sequences=2, most_blocks=4)
-    chunk = StepLayout.of([Item((1, 2), 0, (0,))], BLOCK, CPU)
+    chunk = StepLayout.of([Part((1, 2), 0, (0,))], BLOCK, CPU)
     assert graphs.covers(decoding(16, 1)[1])
     assert not graphs.covers(decoding(17, 1)[1])
     assert not graphs.covers(decoding(1, 1, 1)[1])

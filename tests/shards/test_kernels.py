@@ -18,7 +18,7 @@ from shards.kernels import Heads, Kernels
 from shards.native import build
 from shards.native.kernels import NativeKernels, kernels_for
 from shards.rotary import Rotation, text_rotation
-from tests.shards.items import Item
+from tests.shards.items import Part
 
 CPU = torch.device("cpu")
 REFERENCE = Kernels()
@@ -101,7 +101,7 @@ def compute(kernels: Kernels, heads: Heads, block_size: int, steps: list[Spans])
     attended = []
     for spans in steps:
         items = [
-            Item(tuple(range(start, stop)), start, sequence.table)
+            Part(tuple(range(start, stop)), start, sequence.table)
             for sequence, start, stop in spans
         ]
         layout = StepLayout.of(items, block_size, CPU)
