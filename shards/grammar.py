@@ -236,7 +236,8 @@ class AnswerMatcher:
         undone: list[tuple[_State, bool]] = []
         for draft in drafts:
             before = self._state
-            if not self._advance(draft):
+            # Nothing follows the end, so to draft it gains nothing.
+            if draft == self._grammar.vocabulary.eos_id or not self._advance(draft):
                 break
             undone.append((before, self._state.machine is before.machine))
             masks.append(self._mask())

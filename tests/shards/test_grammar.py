@@ -82,18 +82,18 @@ def test_the_answer_may_end_where_it_is_complete_and_only_there(compiler, vocabu
     assert allowed(matcher, vocabulary) == {vocabulary.eos_id}
 
 
-def test_masks_look_ahead_along_drafts_and_leave_the_place(compiler, vocabulary):
+def test_masks_look_ahead_along_ids_and_leave_the_place(compiler, vocabulary):
     grammar = compiler.compile(GrammarSpec(TextRules(), CallRules(TOOLS)))
     calls = (vocabulary.tool_calls_id, *spell('[{"name": "g", "arguments": {}}]', vocabulary))
     for ids in (spell('{"a": [1, {"b": null}]}', vocabulary), calls):
-        drafts = (*ids, vocabulary.eos_id)
-        ahead = grammar.matcher().masks(drafts)
-        assert len(ahead) == len(drafts) + 1
+        ahead = grammar.matcher().masks(ids)
+        assert len(ahead) == len(ids) + 1
+        assert grammar.matcher().masks((*ids, vocabulary.eos_id)) == ahead
         step_by_step = grammar.matcher()
-        for index, draft in enumerate(drafts):
-            assert step_by_step.masks(drafts[index : index + 3]) == ahead[index : index + 4]
+        for index, drawn in enumerate(ids):
+            assert step_by_step.masks(ids[index : index + 3]) == ahead[index : index + 4]
             assert step_by_step.masks(()) == ahead[index : index + 1]
-            step_by_step.accept(draft)
+            step_by_step.accept(drawn)
 
 
 def test_masks_stop_before_the_first_draft_that_is_refused(compiler, vocabulary):

@@ -1,0 +1,41 @@
+"""A group's grammars: compiled off the event loop, by a library that is not there before."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from serve_app.decoder.grammars import Grammars
+from shards.errors import RequestError
+from shards.request import CallableTool, CallRules, GrammarSpec, TextRules
+from shards.tokenizer import Tokenizer
+from tests.shards.conversations import DATA, FILES
+
+
+async def test_a_spec_is_compiled_while_the_loop_goes_on():
+    grammars = Grammars(Tokenizer(DATA / FILES["sentencepiece"]).vocabulary)
+    compiling = asyncio.create_task(grammars.compiled(GrammarSpec(TextRules())))
+    turns = 0
+    while not compiling.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 1
+    grammar = await compiling
+    assert len(grammar.matcher().masks(())) == 1
+    assert await grammars.compiled(GrammarSpec(TextRules())) is grammar
+    spec = GrammarSpec(calls=CallRules((CallableTool("f", '{"not": {}}', "tools[0]"),)))
+    with pytest.raises(RequestError) as caught:
+        await grammars.compiled(spec)
+    assert caught.value.param == "tools[0]"
+    grammars.close()
+
+
+def test_a_replica_imports_no_xgrammar():
+    program = (
+        "import sys, serve_app.decoder.grammars, serve_app.gateway.answer_rules;"
+        "assert not {'xgrammar', 'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
