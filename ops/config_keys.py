@@ -50,6 +50,7 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
     "vision": {
         "device": "Where the encoder runs.",
         "dtype": "Of its weights; auto is bfloat16 on CUDA and float32 on CPU.",
+        "kernels": "As the decoder's.",
         "threads": "CPU threads of a replica.",
         "num_cpus": "Booked with Ray per replica.",
         "num_gpus": "Booked with Ray per replica; a fraction shares a GPU with a decoder's rank.",
@@ -76,6 +77,8 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
         "max_waiting": "Requests that may wait for the batch; Serve keeps back more.",
         "prefix_cache": "Who shares what was computed for prompts that begin alike.",
         "max_drafts": "Tokens guessed ahead per sequence and step.",
+        "kernels": "What computes on a CPU: native is compiled once per machine, torch is slower.",
+        "cuda_graphs": "Whether a GPU replays decode steps instead of launching each kernel.",
         "token_timeout_s": "A group without a token for this long, while it should, is not ready.",
         "collective_timeout_s": "A rank silent for this long is an error.",
         **{f"autoscaling.{key}": text for key, text in _AUTOSCALING.items()},

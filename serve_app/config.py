@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from shards.roofline import ROOFLINES
 
 Device = Literal["cpu", "cuda"]
+Kernels = Literal["auto", "torch", "native"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 # A name or an address, IPv6 in brackets, and perhaps a port.
 _HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
@@ -120,10 +121,11 @@ class Preprocess(_Frozen):
 
 class Vision(_Frozen):
     """``feature_cache_bytes``: of a replica's own memory, for features of pictures that may come
-    again; 0 keeps none."""
+    again; 0 keeps none. ``kernels``: as the decoder's."""
 
     device: Device = "cpu"
     dtype: Dtype = "auto"
+    kernels: Kernels = "auto"
     threads: int = Field(1, ge=1)
     num_cpus: float = Field(1.0, gt=0)
     num_gpus: float = Field(0.0, ge=0)
@@ -165,6 +167,10 @@ class Decoder(_Frozen):
     team; ``shared`` across teams, whose answering times then tell what others have sent; pictures'
     features are shared alike. ``max_drafts``: tokens guessed ahead from what was said before and
     verified in one step, which never changes an answer; 0 guesses none.
+
+    ``kernels``: what computes a step. ``native``, for float32 on the CPU, is compiled once on each
+    machine; ``torch`` needs no compiler; ``auto`` takes native where it can be had.
+    ``cuda_graphs``: whether a GPU replays decode steps instead of launching each kernel.
     """
 
     tensor_parallel: int = Field(1, ge=1)
@@ -183,6 +189,8 @@ class Decoder(_Frozen):
     max_waiting: int = Field(128, ge=1)
     prefix_cache: Literal["team", "shared", "off"] = "team"
     max_drafts: int = Field(0, ge=0, le=8)
+    kernels: Kernels = "auto"
+    cuda_graphs: bool = True
     token_timeout_s: float = Field(30.0, gt=0)
     collective_timeout_s: float = Field(60.0, gt=0)
     autoscaling: Autoscaling = Autoscaling(target_ongoing_requests=16.0)

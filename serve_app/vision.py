@@ -46,6 +46,7 @@ class Vision:
             config.model.path,
             device=torch.device("cuda:0" if vision.device == "cuda" else "cpu"),
             dtype=vision.dtype,
+            kernels=vision.kernels,
         )
         self._metrics = VisionMetrics()
         self._batcher = PictureBatcher(self._encode, vision.max_batch_patches, self._watch)

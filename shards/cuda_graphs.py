@@ -78,8 +78,8 @@ class DecodeGraphs:
         model: Decoder,
         caches: Sequence[PagedCache],
         *,
-        most_sequences: int,
-        most_blocks: int,
+        most_sequences: int = 64,
+        most_blocks: int = 512,
     ) -> None:
         self._model = model
         self._caches = caches

@@ -19,7 +19,9 @@ from shards.batch import Batch, Work
 from shards.checkpoint import load_weights
 from shards.comm import Communicator
 from shards.config import ModelConfig, read_model_config
+from shards.cuda_graphs import DecodeGraphs
 from shards.errors import RequestError
+from shards.kernels import KernelsName
 from shards.layers import DtypeName, Placement, compute_dtype, model_parts
 from shards.plan import check_cut, kv_blocks, kv_bytes_per_token
 from shards.request import TokenLogprob
@@ -45,6 +47,7 @@ class ModelRunner:
         place: Placement,
         block_size: int,
         cache_bytes: int,
+        graphs: bool = True,
     ) -> None:
         self.config = config
         self.model = model
@@ -69,6 +72,9 @@ class ModelRunner:
             )
             for _ in range(config.text.layers)
         ]
+        self._graphs = (
+            DecodeGraphs(model, self._caches) if graphs and place.device.type == "cuda" else None
+        )
         self._pictures: dict[PictureKey, Tensor] = {}
 
     @classmethod
@@ -81,23 +87,28 @@ class ModelRunner:
         dtype: DtypeName | torch.dtype,
         block_size: int,
         kv_cache_bytes: int,
+        kernels: KernelsName = "auto",
+        graphs: bool = True,
     ) -> ModelRunner:
         """Read this rank's slices of the model in ``folder`` and make room for its KV cache.
 
         Args:
             kv_cache_bytes: for this rank's keys and values, all layers together.
+            kernels: what computes between the all-reduces (see ``kernels_for``).
+            graphs: whether a GPU replays decode steps as CUDA graphs.
 
         Raises:
             ModelConfigError: the model cannot be computed.
+            KernelError: ``kernels`` insists on what cannot be had here.
             PlanError: it cannot be cut so, or the cache holds no block.
             CheckpointError: the weights are not those of the config.
         """
         config = read_model_config(folder)
         check_cut(config, comm.size)
-        place = Placement(comm, device, compute_dtype(dtype, device))
+        place = Placement(comm, device, compute_dtype(dtype, device), kernels)
         model = Decoder(config, place).eval()
         weight_bytes_read = load_weights(model_parts(model), folder, config.layout)
-        runner = cls(config, model, place, block_size, kv_cache_bytes)
+        runner = cls(config, model, place, block_size, kv_cache_bytes, graphs)
         runner.weight_bytes_read = weight_bytes_read
         return runner
 
@@ -160,9 +171,12 @@ class ModelRunner:
         patch_rows = self._patch_rows(works)
         features = self._features(works, len(patch_rows))
         layout = StepLayout.of(works, self.block_size, device)
+        drawn_from = _drawn_from(works)
+        decodes = features is None and len(drawn_from) == len(token_ids)
+        if self._graphs is not None and decodes and self._graphs.covers(layout):
+            return self._graphs.logits(token_ids.to(device), layout)
         hidden = self.model.embed(token_ids.to(device), patch_rows.to(device), features)
         hidden = self.model(hidden, layout, self._caches)
-        drawn_from = _drawn_from(works)
         if len(drawn_from) < len(hidden):
             hidden = hidden[torch.tensor(drawn_from, dtype=torch.int64).to(device)]
         return self.model.head(hidden)

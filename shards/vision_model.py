@@ -17,6 +17,7 @@ from shards.comm import SingleRank
 from shards.config import VisionConfig, read_model_config
 from shards.errors import RequestError
 from shards.grid import Grid
+from shards.kernels import KernelsName
 from shards.layers import (
     DtypeName,
     GatedFeedForward,
@@ -95,15 +96,21 @@ class VisionEncoder(nn.Module):
 
     @classmethod
     def load(
-        cls, folder: Path, *, device: torch.device, dtype: DtypeName | torch.dtype
+        cls,
+        folder: Path,
+        *,
+        device: torch.device,
+        dtype: DtypeName | torch.dtype,
+        kernels: KernelsName = "auto",
     ) -> VisionEncoder:
         """Read the encoder, and nothing else, from a checkpoint of either layout.
 
         Raises:
             ModelConfigError, CheckpointError: see ``read_model_config`` and ``load_weights``.
+            KernelError: ``kernels`` insists on what cannot be had here.
         """
         config = read_model_config(folder)
-        place = Placement(SingleRank(), device, compute_dtype(dtype, device))
+        place = Placement(SingleRank(), device, compute_dtype(dtype, device), kernels)
         encoder = cls(config.vision, place)
         load_weights(model_parts(encoder, "vision_encoder"), folder, config.layout)
         return encoder.eval()

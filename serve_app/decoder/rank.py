@@ -166,6 +166,8 @@ class Rank:
             dtype=decoder.dtype,
             block_size=decoder.block_size,
             kv_cache_bytes=decoder.kv_cache_bytes,
+            kernels=decoder.kernels,
+            graphs=decoder.cuda_graphs,
         )
 
     def _start_engine(self, main: asyncio.AbstractEventLoop) -> None:
