@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
+from shards.host_memory import on_large_pages
+
 
 class Item(Protocol):
     """What a step computes of one sequence.
@@ -53,8 +55,8 @@ class PagedCache:
         shape = (blocks, block_size, kv_heads, head_dim)
         # Zeros, not garbage: a masked NaN would still spread through 0 * NaN.
         return cls(
-            torch.zeros(shape, device=device, dtype=dtype),
-            torch.zeros(shape, device=device, dtype=dtype),
+            on_large_pages(torch.zeros(shape, device=device, dtype=dtype)),
+            on_large_pages(torch.zeros(shape, device=device, dtype=dtype)),
         )
 
     def write(self, slots: Tensor, keys: Tensor, values: Tensor) -> None:

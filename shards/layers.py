@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
 from shards.comm import Communicator
+from shards.host_memory import on_large_pages
 from shards.kernels import Heads, Kernels, KernelsName
 from shards.native.kernels import kernels_for
 
@@ -54,7 +55,7 @@ class Placement:
 
     def weight(self, *shape: int) -> nn.Parameter:
         """An uninitialised weight: a checkpoint reader fills it."""
-        empty = torch.empty(shape, device=self.device, dtype=self.dtype)
+        empty = on_large_pages(torch.empty(shape, device=self.device, dtype=self.dtype))
         return nn.Parameter(empty, requires_grad=False)
 
     def share(self, width: int) -> int:
