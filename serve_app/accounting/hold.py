@@ -62,7 +62,7 @@ class HoldRequest:
     """What a request may cost at most, known exactly but for the length of its answer.
 
     Attributes:
-        tokens: of the prompt, none of them cached: a hold assumes the uncached price.
+        tokens: of the prompt; how many of them are cached is known only when it is computed.
         max_output_tokens: over all choices.
     """
 
@@ -76,7 +76,7 @@ class HoldRequest:
     @property
     def amount_nano_usd(self) -> int:
         most = Tokens(text=self.tokens.text, image=self.tokens.image, output=self.max_output_tokens)
-        return self.prices.cost(most)
+        return self.prices.most(most)
 
 
 @dataclass(frozen=True, slots=True)

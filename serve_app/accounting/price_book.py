@@ -44,7 +44,8 @@ _logger = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Prices:
     """Nano-dollars per token of each kind. What is cached costs the list price unless told, and
-    never more: a hold assumes the uncached price.
+    never more: nobody pays for what was saved. Versions that are stored may have been refused
+    today; ``PriceSheet.most`` holds enough for them.
 
     Raises:
         InvalidRequest: naming the kind.

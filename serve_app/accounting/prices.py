@@ -44,6 +44,16 @@ class PriceSheet:
         """In nano-dollars."""
         return sum(self.of(kind) * count for kind, count in tokens.items())
 
+    def most(self, tokens: Tokens) -> int:
+        """What they cost at most, in nano-dollars, however many of them turn out to be cached.
+
+        A sheet from before prompts were cached may ask more for cached tokens than for others, and
+        is never edited.
+        """
+        text = max(self.text, self.cached_text) * (tokens.text + tokens.cached_text)
+        image = max(self.image, self.cached_image) * (tokens.image + tokens.cached_image)
+        return text + image + self.output * tokens.output
+
 
 @dataclass(frozen=True, slots=True)
 class ListedPrice:

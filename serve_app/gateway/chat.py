@@ -146,7 +146,7 @@ class Chat:
         """Exact prompt tokens, and what the request costs at most: what would be held for it."""
         sampling = self._fitted(asked, prompt)
         most = sampling.max_tokens * sampling.n
-        given, answered = prices.cost(_prompt_tokens(prompt)), prices.cost(Tokens(output=most))
+        given, answered = prices.most(_prompt_tokens(prompt)), prices.most(Tokens(output=most))
         return {
             "object": "tokenization",
             "model": self.config.model.name,
@@ -175,7 +175,7 @@ class Chat:
 
 
 def _prompt_tokens(prompt: Prompt) -> Tokens:
-    """None cached: a hold and a quote assume the uncached price."""
+    """None of them cached, as far as is known before they are computed."""
     return Tokens(text=prompt.text_tokens, image=prompt.image_tokens)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import insert
 
 from serve_app.accounting.accounts import Balance
 from serve_app.accounting.hold import HoldState, Outcome, Settlement
+from serve_app.accounting.price_book import PriceBook
 from serve_app.accounting.schema import (
     REVENUE_ACCOUNT,
     WASTE_ACCOUNT,
     alerts,
     holds,
     lines,
+    price_versions,
     usage_days,
 )
 from serve_app.accounting.settling import Closing, Waste, book_waste, close_holds
@@ -241,6 +244,32 @@ async def test_a_settlement_that_contradicts_its_hold_is_refused_loudly(shop, le
         async with shop.database.write() as connection:
             await close_holds(connection, [Closing(hold.request_id, settlement)], NOON_US)
     assert (await shop.hold_row(hold.request_id)).state == HoldState.HELD
+
+
+async def test_a_sheet_from_before_that_asks_more_for_cached_tokens_is_held_and_settled(
+    shop, ledger
+):
+    """Versions are never edited: one that would be refused today may be in force."""
+    dearer = {"cached_text": 2_500, "cached_image": 3_000}
+    values = {"model": "pixtral", "tier": "standard", "effective_us": 1}
+    values |= {"text": 2_000, "image": 2_000, "output": 6_000, **dearer}
+    async with shop.database.write() as connection:
+        await connection.execute(
+            insert(price_versions).values(**values, created_us=0, created_by="test")
+        )
+    book = PriceBook(shop.database, clock=shop.clock)
+    await book.refresh()
+    hold = await ledger.hold(shop.request(prices=book.current("pixtral")))
+    # 100 x 2500 + 20 x 3000 + 50 x 6000
+    assert hold.amount_nano_usd == 610_000
+    cached = Settlement(
+        Outcome.COMPLETED, (charge(cached_text=96, text=4, cached_image=20, output=50),)
+    )
+    await ledger.settle(hold, cached)
+    assert (await shop.hold_row(hold.request_id)).state == HoldState.SETTLED
+    # 96 x 2500 + 4 x 2000 + 20 x 3000 + 50 x 6000
+    for account_id in shop.payer.account_ids:
+        assert await shop.balance(account_id) == Balance(posted=608_000, held=0)
 
 
 async def test_prices_and_month_are_those_of_admission(shop, ledger):

@@ -27,6 +27,20 @@ def test_a_cost_is_the_sum_of_its_parts(
     assert whole == 2 * text * text_tokens + output * output_tokens
 
 
+@given(*[st.integers(0, 10**6)] * 9)
+def test_the_most_is_enough_however_much_is_cached_and_no_more_than_that(
+    text, image, cached_text, cached_image, output, texts, cached_texts, images, cached_images
+) -> None:
+    sheet = PriceSheet(1, "m", "standard", text, image, cached_text, cached_image, output, 0)
+    most = sheet.most(Tokens(text=texts + cached_texts, image=images + cached_images, output=7))
+    assert most >= sheet.cost(Tokens(texts, images, cached_texts, cached_images, output=7))
+    assert most == max(
+        sheet.cost(Tokens(output=7, **{t: texts + cached_texts, i: images + cached_images}))
+        for t in ("text", "cached_text")
+        for i in ("image", "cached_image")
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "usd_in", "usd_out", "basis"),
     [
