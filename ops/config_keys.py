@@ -56,8 +56,9 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
         "num_gpus": "Booked with Ray per replica; a fraction shares a GPU with a decoder's rank.",
         "max_batch_patches": "Patches of one packed pass.",
         "feature_cache_bytes": "Features of encoded pictures that a replica keeps; 0 keeps none.",
-        "max_ongoing_requests": "Requests in flight per replica.",
+        "max_ongoing_requests": "Pictures in flight per replica.",
         **{f"autoscaling.{key}": text for key, text in _AUTOSCALING.items()},
+        "autoscaling.target_ongoing_requests": "Pictures in flight per replica to scale to.",
     },
     "decoder": {
         "tensor_parallel": "Ranks that the model is cut over; one GPU each on CUDA.",

@@ -72,7 +72,7 @@ def host_need(config: Config, model: ModelConfig) -> Need:
         processes=_RAY_BYTES
         + (gateways + preparers + groups) * _PROCESS_BYTES
         + (groups * ranks + encoders) * _TORCH_PROCESS_BYTES
-        + encoders * config.vision.feature_cache_bytes,
+        + encoders * config.feature_cache_bytes,
     )
 
 

@@ -40,7 +40,7 @@ class _Frozen(BaseModel):
 
 
 class Autoscaling(_Frozen):
-    """How a tier grows and shrinks, by requests in flight per replica."""
+    """How a tier grows and shrinks, by requests in flight per replica; vision's are pictures."""
 
     min_replicas: int = Field(1, ge=0)
     max_replicas: int = Field(1, ge=1)
@@ -120,8 +120,11 @@ class Preprocess(_Frozen):
 
 
 class Vision(_Frozen):
-    """``feature_cache_bytes``: of a replica's own memory, for features of pictures that may come
-    again; 0 keeps none. ``kernels``: as the decoder's."""
+    """Each picture is a request of its own, to the replica that may have kept its features: load
+    is counted in pictures. A pass takes four of the largest, unless ``max_batch_patches`` is set.
+
+    ``feature_cache_bytes``: of a replica's own memory, for features of pictures that may come
+    again; 0 keeps none, as does ``decoder.prefix_cache: off``. ``kernels``: as the decoder's."""
 
     device: Device = "cpu"
     dtype: Dtype = "auto"
@@ -131,8 +134,8 @@ class Vision(_Frozen):
     num_gpus: float = Field(0.0, ge=0)
     max_batch_patches: int = Field(16_384, ge=4096)
     feature_cache_bytes: int = Field(64 * 2**20, ge=0)
-    max_ongoing_requests: int = Field(32, ge=1)
-    autoscaling: Autoscaling = Autoscaling()
+    max_ongoing_requests: int = Field(128, ge=1)
+    autoscaling: Autoscaling = Autoscaling(target_ongoing_requests=8.0)
 
 
 class Simulate(_Frozen):
@@ -165,8 +168,8 @@ class Decoder(_Frozen):
 
     ``prefix_cache``: whether prompts that begin alike are computed once. ``team`` shares within a
     team; ``shared`` across teams, whose answering times then tell what others have sent; pictures'
-    features are shared alike. ``max_drafts``: tokens guessed ahead from what was said before and
-    verified in one step, which never changes an answer; 0 guesses none.
+    features are shared alike, and ``off`` keeps none. ``max_drafts``: tokens guessed ahead from
+    what was said before and verified in one step, which never changes an answer; 0 guesses none.
 
     ``kernels``: what computes a step. ``native``, for float32 on the CPU, is compiled once on each
     machine; ``torch`` needs no compiler; ``auto`` takes native where it can be had.
@@ -333,6 +336,11 @@ class Config(_Frozen):
     ray: Ray = Ray()
     observe: Observe = Observe()
     telemetry: Telemetry = Telemetry()
+
+    @property
+    def feature_cache_bytes(self) -> int:
+        """What a vision replica may keep: nothing where no prefixes are kept either."""
+        return 0 if self.decoder.prefix_cache == "off" else self.vision.feature_cache_bytes
 
     @model_validator(mode="after")
     def _one_writer_on_sqlite(self) -> Config:

@@ -50,7 +50,7 @@ class Vision:
         )
         self._metrics = VisionMetrics()
         self._batcher = PictureBatcher(self._encode, vision.max_batch_patches, self._watch)
-        self._cache = FeatureCache(vision.feature_cache_bytes, self._metrics.cached_bytes.set)
+        self._cache = FeatureCache(config.feature_cache_bytes, self._metrics.cached_bytes.set)
 
     async def encode(self, request: EncodeRequest) -> tuple[Features, ...]:
         """Features of each picture, in order.

@@ -39,6 +39,14 @@ def test_every_replica_that_starts_counts():
     assert host_need(two, PIXTRAL_12B).kv_cache == 2 * one.kv_cache
 
 
+def test_features_take_memory_unless_none_are_kept():
+    kept = config(**{"vision.feature_cache_bytes": GIB})
+    off = config(**{"vision.feature_cache_bytes": GIB, "decoder.prefix_cache": "off"})
+    none = config(**{"vision.feature_cache_bytes": 0})
+    needs = [host_need(each, PIXTRAL_12B).processes for each in (kept, off, none)]
+    assert needs == [needs[1] + GIB, needs[1], needs[1]]
+
+
 def test_an_uneven_cut_is_refused():
     with pytest.raises(PlanError):
         host_need(config(**{"decoder.tensor_parallel": 3}), PIXTRAL_12B)

@@ -12,6 +12,7 @@ GIB = 2**30
 # What nvidia-smi reports for an A100 80GB, less CUDA contexts, NCCL and activations.
 A100_BYTES = 81_920 * 2**20
 ON_TOP = 5 * GIB
+LARGEST_PATCHES = (1024 // 16) ** 2
 GPU_PROFILES = {
     "pixtral-12b-1xa100": (PIXTRAL_12B, 1),
     "pixtral-large-bf16-4xa100": (PIXTRAL_LARGE, 4),
@@ -42,6 +43,16 @@ def test_what_every_tier_books_fits_what_ray_is_told(name):
         * (0.5 + config.decoder.tensor_parallel * config.decoder.cpus_per_rank)
     )
     assert booked <= config.ray.num_cpus
+
+
+@pytest.mark.parametrize("name", ["local", *GPU_PROFILES])
+def test_a_vision_replica_is_not_full_of_one_request_nor_of_two_passes(name):
+    """Vision's requests are pictures. While one pass is computed the next one gathers."""
+    config = load_config(PROFILES / f"{name}.yaml", {"model.path": "x"})
+    vision = config.vision
+    passes = 2 * vision.max_batch_patches / LARGEST_PATCHES
+    assert vision.max_ongoing_requests >= 2 * config.gateway.max_pictures
+    assert passes <= vision.autoscaling.target_ongoing_requests < vision.max_ongoing_requests
 
 
 @pytest.mark.parametrize("name", GPU_PROFILES)

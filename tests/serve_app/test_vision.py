@@ -40,11 +40,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return nano.ensure(tmp_path_factory.mktemp("nano") / "model")
 
 
-@pytest.fixture
-def vision(model: Path, monkeypatch: pytest.MonkeyPatch) -> Vision:
+@pytest.fixture(autouse=True)
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tier, "put_array", lambda array: array)
     # Asks Serve which replica this is.
     monkeypatch.setattr(tier, "observed", lambda config, name: None)
+
+
+@pytest.fixture
+def vision(model: Path) -> Vision:
     return Vision(parse_config({"model": {"path": str(model)}}))
 
 
@@ -62,6 +66,14 @@ async def test_a_second_turn_fetches_and_encodes_nothing(vision: Vision, model: 
     assert picture.ref.fetched == 1
     np.testing.assert_array_equal(first.ref, again.ref)
     await vision.encode(EncodeRequest("c", (picture,), cache_salt="another team"))
+    assert picture.ref.fetched == 2
+
+
+async def test_nothing_is_kept_where_prefixes_are_not(model: Path) -> None:
+    off = {"model": {"path": str(model)}, "decoder": {"prefix_cache": "off"}}
+    vision, picture = Vision(parse_config(off)), patches(model, "one")
+    for request_id in ("a", "b"):
+        await vision.encode(EncodeRequest(request_id, (picture,), cache_salt="team"))
     assert picture.ref.fetched == 2
 
 
