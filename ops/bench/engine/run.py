@@ -112,9 +112,7 @@ class Budget:
 QUICK = Budget(repeats=1, new_tokens=8, small_side=64, side=256, flood=16, soak=200)
 
 
-def interleaved(
-    repeats: int, runs: Mapping[str, Callable[[int], T]], warm_up: bool = True
-) -> dict[str, list[T]]:
+def interleaved(repeats: int, runs: Mapping[str, Callable[[int], T]]) -> dict[str, list[T]]:
     """Each run in turn, ``repeats`` times: what slows the machine for a while slows them all.
 
     Args:
@@ -122,7 +120,7 @@ def interleaved(
             whose result is left out.
     """
     results: dict[str, list[T]] = {name: [] for name in runs}
-    for number in range(0 if warm_up else 1, repeats + 1):
+    for number in range(repeats + 1):
         for name, run in runs.items():
             result = run(number)
             if number:

@@ -70,9 +70,9 @@ def _two_turns(ours: Ours, model: Model, number: int, budget: Budget) -> tuple[R
     second, delta = _timed(ours, following, 2)
     # The last token that was drawn is computed only now.
     shared = len(prompt.token_ids) + len(said) - 1
-    if number == 0:
-        require_equal("second turn", second.tokens, _afresh(ours, following, 2).tokens)
-    return first, second, _Second(delta, shared, ours.encoded - encoded)
+    counts = _Second(delta, shared, ours.encoded - encoded)
+    require_equal("second turn", second.tokens, _afresh(ours, following, 2).tokens)
+    return first, second, counts
 
 
 def _timed(ours: Ours, prompt: Prompt, new_tokens: int) -> tuple[Run, Delta]:

@@ -24,6 +24,10 @@ EIGHT = 8
 SIXTEEN = 16
 # Of the sixteen, asked one after the other; the rest would take as long again.
 _SAMPLE = 4
+# Of an answer in the sixteen's round that does not count: what it warms is vision and prefill.
+_WARM_UP_TOKENS = 2
+# Counted rounds of continuous batching.
+_CONTINUOUS = 2
 _UNQUIET = "More than the limit that was measured: the machine was not quiet, so measure again."
 
 
@@ -90,17 +94,19 @@ def sixteen_pictures(ours: Ours, theirs: Theirs, budget: Budget) -> Row:
     ask = prompts_of(_pictures(ours.model, budget), SIXTEEN)
     tokens = budget.new_tokens // 2
 
+    def most(repetition: int) -> int:
+        return tokens if repetition else _WARM_UP_TOKENS
+
     def sampled(repetition: int) -> Run:
-        return theirs.back_to_back(ask(repetition)[:_SAMPLE], tokens)
+        return theirs.back_to_back(ask(repetition)[:_SAMPLE], most(repetition))
 
     runs = interleaved(
         max(1, budget.repeats - 1),
         {
-            "ours": lambda repetition: ours.run(ask(repetition), tokens),
-            "static": lambda repetition: theirs.run(ask(repetition), tokens),
+            "ours": lambda repetition: ours.run(ask(repetition), most(repetition)),
+            "static": lambda repetition: theirs.run(ask(repetition), most(repetition)),
             "back to back": sampled,
         },
-        warm_up=False,
     )
     for mine, static, single in zip(*runs.values(), strict=True):
         require_equal("sixteen pictures, static batch", mine.tokens, static.tokens)
@@ -196,16 +202,17 @@ def _continuous(theirs: Theirs, budget: Budget) -> Spread | str:
     """
     model = theirs.model
     ask = prompts_of(lambda number: text_prompt(model, number, budget.text_tokens), EIGHT)
-    rates = []
-    for repetition in (1, 2):
-        try:
-            run = theirs.continuous(ask(repetition), budget.new_tokens)
-        except Exception as error:  # made for CUDA: it may fail in any way
-            return f"transformers' continuous batching failed: {type(error).__name__}: {error}."
-        rates.append(run.tokens_per_s)
-    if run.tokens != theirs.run(ask(2), budget.new_tokens, banned=False).tokens:
+    runs = {
+        "continuous": lambda repetition: theirs.continuous(ask(repetition), budget.new_tokens),
+        "static": lambda repetition: theirs.run(ask(repetition), budget.new_tokens, banned=False),
+    }
+    try:
+        found = interleaved(_CONTINUOUS, runs)
+    except Exception as error:  # made for CUDA: it may fail in any way
+        return f"transformers' continuous batching failed: {type(error).__name__}: {error}."
+    if any(one.tokens != other.tokens for one, other in zip(*found.values(), strict=True)):
         return "transformers' continuous batching draws other tokens than its generate."
-    return Spread.most(rates)
+    return Spread.most([run.tokens_per_s for run in found["continuous"]])
 
 
 def _pictures(model: Model, budget: Budget) -> Callable[[int], Prompt]:

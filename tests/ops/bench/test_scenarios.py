@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ops.bench.engine import sharing
 from ops.bench.engine.copying import copying
 from ops.bench.engine.lab import SCENARIOS, Lab, measure
 from ops.bench.engine.lookup import document_prompt
 from ops.bench.engine.model import written
 from ops.bench.engine.ours import Ours
-from ops.bench.engine.prompts import picture_prompt, text_prompt
+from ops.bench.engine.prompts import Prompt, picture_prompt, text_prompt
 from ops.bench.engine.report import Report, Row
-from ops.bench.engine.run import Spread, TokensDifferError, require_equal
+from ops.bench.engine.run import Run, Spread, TokensDifferError, require_equal
+from ops.bench.engine.speed import sixteen_pictures
 from ops.bench.engine.theirs import Theirs
 from ops.nano.checkpoint import SEED, random_values
 from tests.ops.bench.conftest import BUDGET, TINY
@@ -58,6 +61,33 @@ def test_a_second_turn_computes_only_what_is_new(lab):
     goals = {goal.what: goal for goal in row.goals}
     assert goals["tokens computed twice, in blocks"].met
     assert goals["patches encoded again"].met
+
+
+def test_a_counted_second_turn_that_says_something_else_is_noticed(lab, monkeypatch):
+    afresh, calls = sharing._afresh, []
+
+    def wrong_once_it_counts(*asked) -> Run:
+        run = afresh(*asked)
+        calls.append(run)
+        return run if len(calls) == 1 else replace(run, tokens=((-1, -1),))
+
+    monkeypatch.setattr(sharing, "_afresh", wrong_once_it_counts)
+    with pytest.raises(TokensDifferError, match="second turn"):
+        SCENARIOS["second-turn"](lab)
+
+
+def test_the_sixteen_are_warmed_up_by_a_round_that_does_not_count(lab, monkeypatch):
+    answers: list[int] = []
+
+    def noted(ours: Ours, prompts: Sequence[Prompt], new_tokens: int) -> Run:
+        answers.append(new_tokens)
+        return run(ours, prompts, new_tokens)
+
+    run = Ours.run
+    monkeypatch.setattr(Ours, "run", noted)
+    counted = replace(BUDGET, new_tokens=8, repeats=3)
+    sixteen_pictures(lab.ours, lab.theirs, counted)
+    assert answers == [2, 4, 4]
 
 
 def test_two_teams_share_by_weight(lab):
