@@ -10,10 +10,11 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.schema import LoggingConfig
 
-from serve_app.config import Autoscaling, Config, ConfigError, load_config, value_bytes
+from serve_app.config import Config, ConfigError, load_config, value_bytes
 from serve_app.decoder.group import DecoderGroup
 from serve_app.gateway.ingress import Gateway
 from serve_app.preprocess.tier import Preprocess
+from serve_app.scaling import Autoscaling
 from serve_app.serve_handles import STICKY_ROUTER
 from serve_app.tracing import require_exporter
 from serve_app.vision import Vision

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from serve_app.scaling import Autoscaling, DecoderScaling, GatewayScaling, VisionScaling
 from shards.roofline import ROOFLINES
 
 Device = Literal["cpu", "cuda"]
@@ -37,24 +38,6 @@ class ConfigError(Exception):
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Autoscaling(_Frozen):
-    """How a tier grows and shrinks, by requests in flight per replica; vision's are pictures."""
-
-    min_replicas: int = Field(1, ge=0)
-    max_replicas: int = Field(1, ge=1)
-    target_ongoing_requests: float = Field(2.0, gt=0)
-    upscale_delay_s: float = Field(2.0, ge=0)
-    downscale_delay_s: float = Field(60.0, ge=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Autoscaling:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(
-                f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}"
-            )
-        return self
 
 
 class Price(_Frozen):
@@ -99,7 +82,7 @@ class Gateway(_Frozen):
     max_choices: int = Field(8, ge=1)
     ping_interval_s: float = Field(15.0, gt=0)
     max_ongoing_requests: int = Field(512, ge=1)
-    autoscaling: Autoscaling = Autoscaling(target_ongoing_requests=128.0)
+    autoscaling: GatewayScaling = GatewayScaling()
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Gateway:
@@ -135,7 +118,7 @@ class Vision(_Frozen):
     max_batch_patches: int = Field(16_384, ge=4096)
     feature_cache_bytes: int = Field(64 * 2**20, ge=0)
     max_ongoing_requests: int = Field(128, ge=1)
-    autoscaling: Autoscaling = Autoscaling(target_ongoing_requests=8.0)
+    autoscaling: VisionScaling = VisionScaling()
 
 
 class Simulate(_Frozen):
@@ -196,7 +179,7 @@ class Decoder(_Frozen):
     cuda_graphs: bool = True
     token_timeout_s: float = Field(30.0, gt=0)
     collective_timeout_s: float = Field(60.0, gt=0)
-    autoscaling: Autoscaling = Autoscaling(target_ongoing_requests=16.0)
+    autoscaling: DecoderScaling = DecoderScaling()
 
     @field_validator("prefix_cache", mode="before")
     @classmethod

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from ops.deploy.platform import Platform, Pool, Tier
 from ops.problem import Problem
-from serve_app.config import Autoscaling, Config
+from serve_app.config import Config
+from serve_app.scaling import Autoscaling
 
 GIB = 2**30
 # What Kubernetes, its agents and the cloud's keep of a node: of memory a fifth of a small one and

@@ -11,7 +11,8 @@ from ops.deploy.sizing import GATEWAY_CPUS, group_cpus
 from ops.planning.fit import vision_shares
 from ops.planning.machines import MACHINES, Cloud, Machine
 from ops.problem import Problem
-from serve_app.config import Autoscaling, Config
+from serve_app.config import Config
+from serve_app.scaling import Autoscaling
 
 Tier = Literal["head", "gateway", "preprocess", "vision", "decoder"]
 TIERS: tuple[Tier, ...] = get_args(Tier)

@@ -22,3 +22,12 @@ def test_a_prefix_cache_is_switched_off_however_yaml_reads_it(tmp_path, written)
 def test_what_cannot_be_is_refused_by_key(key, value):
     with pytest.raises(ConfigError, match=key):
         load_config(None, {"model.path": "/models/m", key: value})
+
+
+@pytest.mark.parametrize(
+    ("tier", "target"), [("gateway", 128), ("preprocess", 2), ("vision", 8), ("decoder", 16)]
+)
+def test_a_tier_that_may_grow_is_still_scaled_to_its_own_target(tier, target):
+    grows = {"model.path": "/models/m", f"{tier}.autoscaling": {"downscale_delay_s": 5}}
+    for config in (load_config(None, grows), load_config(None, {"model.path": "/models/m"})):
+        assert getattr(config, tier).autoscaling.target_ongoing_requests == target
