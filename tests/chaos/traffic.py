@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Any
@@ -31,7 +31,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Seen:
-    """One HTTP exchange; ``usage`` counts tokens by the ledger's kinds."""
+    """One HTTP exchange; ``usage`` counts tokens as answers tell them (see ``told``)."""
 
     ending: Ending
     request_id: str | None = None
@@ -49,6 +49,18 @@ class Patience:
 
 class _LeftError(Exception):
     pass
+
+
+def told(kinds: Mapping[str, int]) -> Counter[str]:
+    """Tokens by the ledger's kinds as an answer tells them: all text, all of pictures, and how many
+    of both were cached."""
+    text, image = kinds.get("cached_text", 0), kinds.get("cached_image", 0)
+    return +Counter(
+        text=kinds.get("text", 0) + text,
+        image=kinds.get("image", 0) + image,
+        cached=text + image,
+        output=kinds.get("output", 0),
+    )
 
 
 @dataclass(frozen=True)
@@ -137,11 +149,10 @@ class _Notes:
         self.error = self.error or "error" in event
         if usage := event.get("usage"):
             details = usage["prompt_tokens_details"]
-            cached = details["cached_tokens"]
-            assert cached == 0, "nothing is cached yet: tell cached text from cached pictures here"
             kinds = {
                 "text": details["text_tokens"],
                 "image": details["image_tokens"],
+                "cached": details["cached_tokens"],
                 "output": usage["completion_tokens"],
             }
             self.usage = +Counter(kinds)

@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 
 from serve_app.decoder.journal import decode
-from tests.chaos.traffic import Ending, Seen
+from tests.chaos.traffic import Ending, Seen, told
 
 KINDS = ("text", "image", "cached_text", "cached_image", "output")
 WASTE = 1
@@ -184,7 +184,7 @@ class Books:
             outcome = self.holds.get(call.request_id, {}).get("outcome")
             if call.ending is Ending.ANSWERED:
                 # A gateway that died between the last byte and the settlement cannot charge it.
-                if charged != call.usage and (charged or outcome != "recovered"):
+                if told(charged) != call.usage and (charged or outcome != "recovered"):
                     yield f"{call}: charged {dict(charged)} ({outcome})"
             elif call.ending in (Ending.REFUSED, Ending.FAILED) and charged:
                 yield f"{call}: charged {dict(charged)} ({outcome})"
