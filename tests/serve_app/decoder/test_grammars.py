@@ -41,6 +41,8 @@ async def test_a_flood_of_schemas_stalls_no_one_else():
     grammars = Grammars(Tokenizer(DATA / FILES["sentencepiece"]).vocabulary, GrammarCosts())
     known = GrammarSpec(TextRules('{"type": "object"}'))
     grammar = await grammars.compiled(known, "other")
+    # A text that goes on has no space before it: one more grammar, whatever is continued.
+    await grammars.compiled(replace(known, prefix="{ "), "other")
     release = threading.Event()
     held = grammars._slow.submit(release.wait, 30)
     flood = [
