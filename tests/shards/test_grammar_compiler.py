@@ -14,7 +14,7 @@ import pytest
 
 from shards.errors import QueueFullError, RequestError
 from shards.grammar import GrammarCompiler, GrammarLimits
-from shards.grammar_recipe import text_recipe
+from shards.grammar_recipe import Recipe, text_recipe
 from shards.request import CallableTool, CallRules, GrammarSpec, TextRules
 from shards.tokenizer import Tokenizer
 from tests.shards.conversations import DATA, FILES
@@ -30,14 +30,24 @@ def text(schema: object) -> GrammarSpec:
     return GrammarSpec(TextRules(json.dumps(schema), param="the.field"))
 
 
+def lengths(count: int) -> dict[str, object]:
+    """Strings, each of another length, which costs most."""
+    strings = {f"p{i}": {"type": "string", "maxLength": i + 3} for i in range(count)}
+    return {"type": "object", "properties": strings}
+
+
 def strings(count: int) -> GrammarSpec:
-    """Each of another length, which costs most."""
-    lengths = {f"p{i}": {"type": "string", "maxLength": i + 3} for i in range(count)}
-    return text({"type": "object", "properties": lengths})
+    return text(lengths(count))
 
 
 def compiler_of(vocabulary, **limits) -> GrammarCompiler:
     return GrammarCompiler(vocabulary, GrammarLimits(**limits))
+
+
+def process_of(compiler: GrammarCompiler) -> subprocess.Popen[bytes]:
+    process = compiler._rehearsal._process
+    assert process is not None
+    return process
 
 
 def test_a_spec_is_compiled_once(vocabulary):
@@ -98,11 +108,14 @@ def test_what_is_known_or_needs_no_schema_waits_for_no_one(vocabulary):
 
 def test_threads_that_want_the_same_schema_compile_it_once(vocabulary, monkeypatch):
     compiler = compiler_of(vocabulary, compile_s=60)
-    rehearsed = []
+    rehearsed: list[Recipe] = []
     survive = compiler._rehearsal.survive
-    monkeypatch.setattr(
-        compiler._rehearsal, "survive", lambda recipe: rehearsed.append(recipe) or survive(recipe)
-    )
+
+    def counted(recipe: Recipe) -> int:
+        rehearsed.append(recipe)
+        return survive(recipe)
+
+    monkeypatch.setattr(compiler._rehearsal, "survive", counted)
     with ThreadPoolExecutor(4) as pool:
         grammars = list(pool.map(compiler.compile, [strings(10)] * 4))
     assert len(rehearsed) == 1
@@ -141,7 +154,7 @@ def test_refusals_and_the_schemas_themselves_count_as_kept(vocabulary):
 def test_a_process_that_dies_idle_is_replaced(vocabulary):
     compiler = compiler_of(vocabulary, compile_s=60)
     compiler.compile(text({"type": "integer"}))
-    process = compiler._rehearsal._process
+    process = process_of(compiler)
     process.kill()
     process.wait()
     assert compiler.compile(text({"type": "null"}))
@@ -151,7 +164,7 @@ def test_a_process_that_dies_idle_is_replaced(vocabulary):
 def test_a_process_that_is_killed_at_work_is_not_the_schemas_fault(vocabulary):
     compiler = compiler_of(vocabulary, compile_s=60)
     compiler.compile(text({"type": "integer"}))
-    process = compiler._rehearsal._process
+    process = process_of(compiler)
     with ThreadPoolExecutor(1) as pool:
         compiling = pool.submit(compiler.compile, strings(200))
         while not compiler._stage.locked():
@@ -168,7 +181,7 @@ def test_a_machine_too_busy_to_compile_is_not_the_schemas_fault(vocabulary):
     compiler = compiler_of(vocabulary, compile_s=60)
     compiler.compile(text({"type": "integer"}))
     compiler._rehearsal._timeout_s = 0.2
-    compiler._rehearsal._process.send_signal(signal.SIGSTOP)
+    process_of(compiler).send_signal(signal.SIGSTOP)
     with pytest.raises(QueueFullError, match="busy"):
         compiler.compile(text({"type": "null"}))
     assert compiler.compile(text({"type": "null"}))  # by a new process
@@ -188,9 +201,9 @@ def test_a_process_that_dies_while_it_starts_is_named_and_forgotten(vocabulary, 
 def test_a_compilation_ends_without_its_rank(vocabulary):
     compiler = compiler_of(vocabulary, compile_s=60)
     compiler.compile(text({"type": "integer"}))
-    rehearsal = compiler._rehearsal
-    process, rehearsal._timeout_s = rehearsal._process, 0.2
-    rehearsal._sent(text_recipe(json.loads(strings(200).text.schema), space=False))
+    process = process_of(compiler)
+    compiler._rehearsal._timeout_s = 0.2
+    compiler._rehearsal._sent(text_recipe(lengths(200), space=False))
     assert process.wait(30) == -signal.SIGPROF
     compiler.close()
 

@@ -103,6 +103,7 @@ async def test_an_abort_ends_a_request_whose_grammar_waits_to_be_compiled(folder
     rank = Rank(spec(folder, tmp_path, Simulate()))
     await rank.load()
     grammars, release = rank._grammars, threading.Event()
+    assert grammars is not None
     grammars._slow.submit(release.wait, 60)
     sampling = Sampling(seed=1, max_tokens=10)
     submitted = []
