@@ -40,11 +40,12 @@ class Need:
     weights: int
     kv_cache: int
     object_store: int
+    grammars: int
     processes: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv_cache + self.object_store + self.processes
+        return self.weights + self.kv_cache + self.object_store + self.grammars + self.processes
 
 
 def host_need(config: Config, model: ModelConfig) -> Need:
@@ -65,13 +66,17 @@ def host_need(config: Config, model: ModelConfig) -> Need:
         kv_cache += groups * ranks * config.decoder.kv_cache_bytes
     if config.vision.device == "cpu":
         weights += encoders * share.vision * value_bytes(config.vision.dtype, config.vision.device)
+    costs = config.decoder.grammar
     return Need(
         weights=weights,
         kv_cache=kv_cache,
         object_store=config.ray.object_store_bytes,
+        # A schema is compiled in a process of its own and then by rank 0, and either may keep what
+        # it took.
+        grammars=groups * (2 * costs.compile_bytes + costs.cache_bytes),
         processes=_RAY_BYTES
         + (gateways + preparers + groups) * _PROCESS_BYTES
-        + (groups * ranks + encoders) * _TORCH_PROCESS_BYTES
+        + (groups * (ranks + 1) + encoders) * _TORCH_PROCESS_BYTES
         + encoders * config.feature_cache_bytes,
     )
 

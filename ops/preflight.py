@@ -52,8 +52,9 @@ def check_memory(config: Config, model: ModelConfig) -> None:
     if need.total > available:
         raise Problem(
             f"too little memory: about {size(need.total)} are needed (weights {size(need.weights)},"
-            f" KV cache {size(need.kv_cache)}, object store {size(need.object_store)}, processes"
-            f" {size(need.processes)}) and {size(available)} are available"
+            f" KV cache {size(need.kv_cache)}, object store {size(need.object_store)}, grammars"
+            f" {size(need.grammars)}, processes {size(need.processes)}) and {size(available)} are"
+            " available"
         )
 
 

@@ -139,6 +139,17 @@ class Simulate(_Frozen):
         return name
 
 
+class GrammarCosts(_Frozen):
+    """What rank 0 may spend on promised answers: one schema's CPU time and memory, and the cache.
+
+    ``compile_s`` is also how long a request waits while others' schemas are compiled.
+    """
+
+    compile_s: float = Field(15.0, gt=0)
+    compile_bytes: int = Field(2**30, ge=2**26)
+    cache_bytes: int = Field(256 * 2**20, ge=2**20)
+
+
 class Decoder(_Frozen):
     """One replica is one tensor-parallel group of ``tensor_parallel`` ranks.
 
@@ -177,6 +188,7 @@ class Decoder(_Frozen):
     max_drafts: int = Field(0, ge=0, le=8)
     kernels: Kernels = "auto"
     cuda_graphs: bool = True
+    grammar: GrammarCosts = GrammarCosts()
     token_timeout_s: float = Field(30.0, gt=0)
     collective_timeout_s: float = Field(60.0, gt=0)
     autoscaling: DecoderScaling = DecoderScaling()

@@ -13,6 +13,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -21,13 +22,17 @@ import numpy as np
 import xgrammar
 
 from shards.detokenizer import Vocabulary
-from shards.errors import QueueFullError, RequestError
+from shards.errors import RequestError
 from shards.grammar_recipe import Kitchen, Recipe, calls_recipe, text_recipe
 from shards.grammar_rehearsal import Rehearsal, TooComplexError
 from shards.json_schema import checked_arguments, checked_schema
-from shards.request import GrammarSpec
+from shards.request import CallRules, GrammarSpec, TextRules
 
 _THREADS_LIMIT = 8
+# Of a grammar or a refusal in the cache, beside its schemas and what xgrammar takes.
+_ENTRY_BYTES = 512
+# What is compiled for a spec: its rules, and whether the text may have a space before it.
+_Key = tuple[TextRules | None, CallRules | None, bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +40,15 @@ class GrammarLimits:
     """What compiling may cost.
 
     Attributes:
-        compile_s: one schema; also how long a request waits while others' are compiled.
+        compile_s: CPU time of one schema.
         compile_bytes: of working memory.
         grammar_bytes: one compiled grammar.
-        cache_bytes, cache_entries: compiled grammars kept, the least recently used go first.
+        cache_bytes, cache_entries: grammars and refusals kept with their schemas; the least
+            recently used go first.
     """
 
     compile_s: float = 15.0
-    compile_bytes: int = 2 << 30
+    compile_bytes: int = 1 << 30
     grammar_bytes: int = 64 << 20
     cache_bytes: int = 256 << 20
     cache_entries: int = 256
@@ -67,25 +73,31 @@ class GrammarCompiler:
         )
         self._stage = threading.Lock()
         self._known_lock = threading.Lock()
-        self._known: OrderedDict[GrammarSpec, AnswerGrammar | RequestError] = OrderedDict()
+        self._known: OrderedDict[_Key, AnswerGrammar | RequestError] = OrderedDict()
 
-    def compile(self, spec: GrammarSpec) -> AnswerGrammar:
-        """Takes up to twice ``compile_s``: call it where that stalls nobody.
+    def known(self, spec: GrammarSpec) -> AnswerGrammar | None:
+        """What was compiled before, for any prefix and bound to none; waits for nothing.
 
         Raises:
-            RequestError: a schema that cannot be promised, or is too complex (field named).
-            QueueFullError: others' schemas are being compiled.
+            RequestError: it was refused before.
         """
-        outcome = self._recall(spec)
-        if outcome is None:
-            try:
-                outcome = self._compile(spec)
-            except RequestError as error:
-                outcome = error
-            self._remember(spec, outcome)
+        outcome = self._recall(self._key(spec))
         if isinstance(outcome, RequestError):
             raise RequestError(outcome.param, outcome.message)
         return outcome
+
+    def compile(self, spec: GrammarSpec) -> AnswerGrammar:
+        """Takes up to twice ``compile_s``, or waits as long as others': call it off the loop.
+
+        Raises:
+            RequestError: a schema that cannot be promised, or is too complex (field named), or the
+                prefix does not conform.
+            QueueFullError: it could not be compiled just now.
+        """
+        grammar = self.known(spec)
+        if grammar is None:
+            grammar = self._staged(spec) if spec.has_schema else self._compiled(spec)
+        return grammar.continuing(spec.prefix) if spec.prefix else grammar
 
     def close(self) -> None:
         """Nothing may be compiling."""
@@ -94,12 +106,29 @@ class GrammarCompiler:
     @property
     def cached_bytes(self) -> int:
         with self._known_lock:
-            return sum(map(_size, self._known.values()))
+            return self._held()
+
+    def _key(self, spec: GrammarSpec) -> _Key:
+        # A text that continues another has no space before it.
+        space = self._vocabulary.strip_leading_space and not spec.prefix
+        return (spec.text, spec.calls, space and spec.text is not None)
+
+    def _staged(self, spec: GrammarSpec) -> AnswerGrammar:
+        """One at a time; whoever waited for the same one finds it."""
+        with self._stage:
+            return self.known(spec) or self._compiled(spec)
+
+    def _compiled(self, spec: GrammarSpec) -> AnswerGrammar:
+        try:
+            grammar = self._compile(spec)
+        except RequestError as error:
+            self._remember(self._key(spec), error)
+            raise
+        self._remember(self._key(spec), grammar)
+        return grammar
 
     def _compile(self, spec: GrammarSpec) -> AnswerGrammar:
         text = calls = None
-        # After [TOOL_CALLS] a text begins anew; one that continues another has no space before it.
-        space = self._vocabulary.strip_leading_space
         if spec.text is not None:
             rules = spec.text
             schema, param = None, None
@@ -108,7 +137,8 @@ class GrammarCompiler:
                     checked_schema(rules.schema, rules.param, closed=rules.closed),
                     rules.param,
                 )
-            text = self._cook(text_recipe(schema, space=space and not spec.prefix), param)
+            _, _, space = self._key(spec)
+            text = self._cook(text_recipe(schema, space=space), param)
         if spec.calls is not None:
             schemas = {
                 tool.name: checked_arguments(tool.schema, tool.param)
@@ -117,23 +147,20 @@ class GrammarCompiler:
             }
             params = [tool.param for tool in spec.calls.tools if tool.schema is not None]
             param = None if not params else params[0] if len(params) == 1 else "tools"
+            # After [TOOL_CALLS] a text begins anew.
+            space = self._vocabulary.strip_leading_space
             calls = self._cook(calls_recipe(spec.calls, schemas, space=space), param)
-        grammar = AnswerGrammar(
+        return AnswerGrammar(
             self._vocabulary,
             text=text,
             calls=calls,
             required=spec.calls is not None and spec.calls.required,
-            prefix=spec.prefix,
         )
-        grammar.matcher()
-        return grammar
 
     def _cook(self, recipe: Recipe, param: str | None) -> xgrammar.CompiledGrammar:
         """``param`` holds the schema; None where the recipe is all ours and needs no rehearsal."""
         if param is None:
             return self._kitchen.compiled(recipe)
-        if not self._stage.acquire(timeout=self._limits.compile_s):
-            raise QueueFullError("other requests' schemas are being compiled")
         try:
             size = self._rehearsal.survive(recipe)
             if size > self._limits.grammar_bytes:
@@ -144,32 +171,28 @@ class GrammarCompiler:
         except ValueError:
             # xgrammar's own words quote the schema and its source files.
             raise RequestError(param, "the schema allows nothing that could be written") from None
-        finally:
-            self._stage.release()
 
-    def _recall(self, spec: GrammarSpec) -> AnswerGrammar | RequestError | None:
+    def _recall(self, key: _Key) -> AnswerGrammar | RequestError | None:
         with self._known_lock:
-            outcome = self._known.get(spec)
+            outcome = self._known.get(key)
             if outcome is not None:
-                self._known.move_to_end(spec)
+                self._known.move_to_end(key)
             return outcome
 
-    def _remember(self, spec: GrammarSpec, outcome: AnswerGrammar | RequestError) -> None:
+    def _remember(self, key: _Key, outcome: AnswerGrammar | RequestError) -> None:
         limits = self._limits
         with self._known_lock:
-            self._known[spec] = outcome
-            held = sum(map(_size, self._known.values()))
+            self._known[key] = outcome
+            held = self._held()
             while held > limits.cache_bytes or len(self._known) > limits.cache_entries:
-                _, dropped = self._known.popitem(last=False)
-                held -= _size(dropped)
+                held -= _size(*self._known.popitem(last=False))
+
+    def _held(self) -> int:
+        return sum(_size(key, outcome) for key, outcome in self._known.items())
 
 
 class AnswerGrammar:
-    """A compiled spec.
-
-    Raises:
-        RequestError: the text that the answer continues does not conform (from ``matcher``).
-    """
+    """A compiled spec."""
 
     def __init__(
         self,
@@ -178,31 +201,44 @@ class AnswerGrammar:
         text: xgrammar.CompiledGrammar | None,
         calls: xgrammar.CompiledGrammar | None,
         required: bool,
-        prefix: str,
     ) -> None:
         self.vocabulary = vocabulary
         self.text = text
         self.calls = calls
         self.required = required
-        self._prefix = prefix
+        parts = (part for part in (text, calls) if part is not None)
+        self.size: int = sum(part.memory_size_bytes for part in parts)
+        self._continued = False
+        # Stands after the text that is continued; every choice begins as its fork.
+        self._begun: xgrammar.GrammarMatcher | None = None
         # The space that SentencePiece writes first is no part of the text; its byte piece is.
         self.shown_spaces = frozenset(
             token_id for token_id in vocabulary.byte_ids if vocabulary.pieces[token_id] == b" "
         )
 
-    @property
-    def size(self) -> int:
-        return sum(part.memory_size_bytes for part in (self.text, self.calls) if part is not None)
+    def continuing(self, prefix: str) -> AnswerGrammar:
+        """The same for answers that go on from ``prefix``, which is read here and only once.
 
-    def matcher(self) -> AnswerMatcher:
-        text = None
+        Raises:
+            RequestError: the prefix does not conform.
+        """
+        bound = copy(self)
+        bound._continued = True
         if self.text is not None and not self.required:
-            text = xgrammar.GrammarMatcher(self.text)
-            if not text.accept_string(self._prefix):
+            bound._begun = xgrammar.GrammarMatcher(self.text)
+            if not bound._begun.accept_string(prefix):
                 raise RequestError(
                     "messages", "the text to be continued does not begin what was asked for"
                 )
-        return AnswerMatcher(self, text, begun=bool(self._prefix))
+        return bound
+
+    def matcher(self) -> AnswerMatcher:
+        text = None
+        if self._begun is not None:
+            text = self._begun.fork()
+        elif self.text is not None and not self.required:
+            text = xgrammar.GrammarMatcher(self.text)
+        return AnswerMatcher(self, text, begun=self._continued)
 
 
 class _Place(Enum):
@@ -318,5 +354,10 @@ def _clear(words: Any, token_id: int) -> None:
     words.view(np.uint32)[0, token_id >> 5] &= np.uint32(~(1 << (token_id & 31)) & 0xFFFFFFFF)
 
 
-def _size(outcome: AnswerGrammar | RequestError) -> int:
-    return outcome.size if isinstance(outcome, AnswerGrammar) else 0
+def _size(key: _Key, outcome: AnswerGrammar | RequestError) -> int:
+    text, calls, _ = key
+    words = "" if text is None else text.schema or ""
+    tools = () if calls is None else calls.tools
+    named = sum(len(tool.name) + len(tool.param) + len(tool.schema or "") for tool in tools)
+    compiled = outcome.size if isinstance(outcome, AnswerGrammar) else 0
+    return _ENTRY_BYTES + len(words) + named + compiled

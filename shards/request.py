@@ -171,6 +171,13 @@ class GrammarSpec:
     calls: CallRules | None = None
     prefix: str = ""
 
+    @property
+    def has_schema(self) -> bool:
+        """Whether any of it is a caller's schema, which may take long to compile."""
+        return (self.text is not None and self.text.schema is not None) or (
+            self.calls is not None and any(tool.schema is not None for tool in self.calls.tools)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:

@@ -38,6 +38,8 @@ from shards.stats import EngineStats
 
 # Long enough for the open streams to pass the error on.
 _FAREWELL_S = 0.5
+# Of a rank: what Ray allows an actor unless it is told.
+_CALLS_BESIDE = 1000
 _logger = logger(__name__)
 
 
@@ -171,6 +173,9 @@ class DecoderGroup:
         # In Ray's own session folder, which goes when the system does.
         session = Path(ray._private.worker.global_worker.node.get_session_dir_path())
         rendezvous = str(session / f"rendezvous-{uuid4().hex}")
+        # Every stream's submission may wait (for its grammar, for features) while the one that had
+        # its slot before is being aborted; aborts and emissions must pass them.
+        streams = self._decoder.max_batch_sequences + self._decoder.max_waiting
         ranks = []
         for rank in range(self._decoder.tensor_parallel):
             spec = RankSpec(
@@ -185,6 +190,7 @@ class DecoderGroup:
                 "name": f"{config.model.name}:{self.group}:rank-{rank}",
                 "num_cpus": self._decoder.cpus_per_rank,
                 "num_gpus": self._decoder.gpus_per_rank,
+                "max_concurrency": _CALLS_BESIDE + 2 * streams,
                 "scheduling_strategy": PlacementGroupSchedulingStrategy(
                     placement, placement_group_bundle_index=rank + 1
                 ),

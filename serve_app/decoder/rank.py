@@ -24,7 +24,7 @@ from serve_app.garbage import spare_what_is_loaded
 from serve_app.messages import Generate
 from shards.engine import Engine
 from shards.errors import GroupError
-from shards.request import Delta, GrammarSpec
+from shards.request import Delta, GenerationRequest
 from shards.roofline import ROOFLINES, RooflineRunner
 from shards.stats import EngineStats
 
@@ -73,6 +73,8 @@ class Rank:
         self._journal: JournalWriter | None = None
         self._loop: EngineLoop | None = None
         self._grammars: Grammars | None = None
+        # By request id and attempt, while they are prepared.
+        self._compiling: dict[tuple[str, int], asyncio.Task[Grammar]] = {}
         self._outbox = _Outbox()
 
     async def load(self) -> RankReport:
@@ -112,7 +114,7 @@ class Rank:
             GroupError: the engine has stopped.
             ray.exceptions.RayError: a picture's features were lost with their owner.
         """
-        grammar = await self._grammar(job.request.grammar)
+        grammar = await self._grammar(job.request)
         features = await asyncio.gather(*(picture.ref for picture in job.features))
         await asyncio.wrap_future(self._engine_loop().add(job.request, features, grammar))
 
@@ -121,7 +123,11 @@ class Rank:
 
         Their last deltas leave through ``emissions``; on return, the journal says all of them.
         """
-        await asyncio.wrap_future(self._engine_loop().abort(request_ids, last_attempt))
+        ended = self._engine_loop().abort(request_ids, last_attempt)
+        for (request_id, attempt), task in self._compiling.items():
+            if request_id in request_ids and attempt <= last_attempt:
+                task.cancel()
+        await asyncio.wrap_future(ended)
 
     async def emissions(self) -> AsyncGenerator[Emission, None]:
         """Everything the engine emits, coalesced while the replica is busy; one call per group.
@@ -175,7 +181,7 @@ class Rank:
 
         decoder = self._spec.decoder
         vocabulary = Tokenizer.from_folder(self._spec.model).vocabulary
-        self._grammars = Grammars(vocabulary)
+        self._grammars = Grammars(vocabulary, decoder.grammar)
         runner, num_blocks = self._engine_runner(vocabulary)
         engine = Engine(
             runner,
@@ -211,10 +217,19 @@ class Rank:
         assert self._comm is not None
         return Leader(self._runner, self._comm), self._runner.num_blocks
 
-    async def _grammar(self, spec: GrammarSpec | None) -> Grammar | None:
-        if spec is None or self._grammars is None:
+    async def _grammar(self, request: GenerationRequest) -> Grammar | None:
+        """None also where the request was aborted meanwhile: the engine will not begin it."""
+        if request.grammar is None or self._grammars is None:
             return None
-        return await self._grammars.compiled(spec)
+        key = (request.request_id, request.attempt)
+        task = asyncio.ensure_future(self._grammars.compiled(request.grammar, request.tenant.team))
+        self._compiling[key] = task
+        try:
+            await asyncio.wait({task})
+            return None if task.cancelled() else task.result()
+        finally:
+            task.cancel()
+            self._compiling.pop(key, None)
 
     def _engine_loop(self) -> EngineLoop:
         if self._loop is None:

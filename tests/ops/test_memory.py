@@ -25,7 +25,8 @@ def test_a_cut_model_takes_its_norms_on_every_rank_and_its_cache_too():
     assert 0 < cut.weights - whole.weights < 0.001 * whole.weights
     assert cut.kv_cache == 4 * whole.kv_cache
     assert cut.processes > whole.processes
-    assert cut.total == cut.weights + cut.kv_cache + cut.object_store + cut.processes
+    parts = (cut.weights, cut.kv_cache, cut.object_store, cut.grammars, cut.processes)
+    assert cut.total == sum(parts)
 
 
 def test_weights_on_a_gpu_take_no_host_memory():
@@ -45,6 +46,12 @@ def test_features_take_memory_unless_none_are_kept():
     none = config(**{"vision.feature_cache_bytes": 0})
     needs = [host_need(each, PIXTRAL_12B).processes for each in (kept, off, none)]
     assert needs == [needs[1] + GIB, needs[1], needs[1]]
+
+
+def test_what_grammars_may_take_counts_for_every_group():
+    costs = {"compile_s": 1, "compile_bytes": 2**27, "cache_bytes": 2**20}
+    two = {"decoder.autoscaling": {"min_replicas": 2, "max_replicas": 2}, "decoder.grammar": costs}
+    assert host_need(config(**two), PIXTRAL_12B).grammars == 2 * (2 * 2**27 + 2**20)
 
 
 def test_an_uneven_cut_is_refused():

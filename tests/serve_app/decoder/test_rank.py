@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,14 @@ from serve_app.decoder.journal import JournalError
 from serve_app.decoder.journal_reader import read_journals
 from serve_app.decoder.rank import Rank, RankSpec
 from serve_app.messages import Generate
-from shards.request import Delta, FinishReason, GenerationRequest, Sampling
+from shards.request import (
+    Delta,
+    FinishReason,
+    GenerationRequest,
+    GrammarSpec,
+    Sampling,
+    TextRules,
+)
 from shards.roofline import ROOFLINES
 from shards.tally import Tally
 from shards.tokenizer import Tokenizer
@@ -88,6 +97,35 @@ async def test_an_abort_ends_a_request_that_runs_and_one_that_comes_later(folder
     assert (late_end.finish_reason, late_end.prompt_tokens) == (FinishReason.ABORT, 0)
     (page,) = read_journals(tmp_path, {}, now_s=0)
     assert page.tallies == (Tally("r", 1, 0, text=2, output=last.completion_tokens),)
+
+
+async def test_an_abort_ends_a_request_whose_grammar_waits_to_be_compiled(folder, tmp_path):
+    rank = Rank(spec(folder, tmp_path, Simulate()))
+    await rank.load()
+    grammars, release = rank._grammars, threading.Event()
+    assert grammars is not None
+    grammars._slow.submit(release.wait, 60)
+    sampling = Sampling(seed=1, max_tokens=10)
+    submitted = []
+    # The first is begun by the thread, which is held; the second waits.
+    for name in ("begun", "waiting"):
+        rules = GrammarSpec(TextRules(json.dumps({"const": name})))
+        job = GenerationRequest(name, (1, 100), sampling, grammar=rules)
+        submitted.append(asyncio.create_task(rank.submit(Generate(job))))
+    while len(rank._compiling) < 2:
+        await asyncio.sleep(0.001)
+    await rank.abort(["begun", "waiting"])
+    await asyncio.wait_for(asyncio.gather(*submitted), 10)
+    ended = []
+    async for emission in rank.emissions():
+        ended += [d for d in emission.deltas if d.finish_reason is FinishReason.ABORT]
+        if len(ended) == 2:
+            break
+    assert {delta.request_id for delta in ended} == {"begun", "waiting"}
+    assert not rank._compiling
+    assert not grammars._schemas._queues
+    release.set()
+    await rank.close()
 
 
 async def test_a_rank_that_can_keep_no_journal_does_not_load(folder, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serve_app.errors import InvalidRequest, api_error
-from serve_app.gateway.answer_rules import SCHEMA_PARAM, grammar_of
+from serve_app.gateway.answer_rules import PREFIX_LIMIT, SCHEMA_PARAM, grammar_of
 from serve_app.gateway.fields import Dialect
 from serve_app.gateway.validation import parse_chat
 from shards.errors import RequestError
@@ -103,6 +103,12 @@ def test_json_or_calls() -> None:
         ),
         ({"tools": [F, F]}, "tools[1].function.name", "earlier tool"),
         ({"tools": [F], "ignore_eos": True}, "ignore_eos", "tools"),
+        ({"tools": [F], "min_tokens": 3}, "min_tokens", "tools"),
+        (
+            {"response_format": {"type": "json_object"}, "prefix": "{" + " " * PREFIX_LIMIT},
+            "messages",
+            "longer than 65536",
+        ),
         (
             {"response_format": {"type": "json_object"}, "min_tokens": 3},
             "min_tokens",
@@ -173,3 +179,12 @@ def test_a_refused_schema_costs_nothing(gateway: Gateway) -> None:
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == SCHEMA_PARAM
     assert not gateway.tiers.prepared
+
+
+def test_what_is_no_text_to_conform_may_be_continued_at_any_length() -> None:
+    assert grammar(prefix="x" * (PREFIX_LIMIT + 1)) is None
+    assert grammar(tools=[F], prefix="x" * (PREFIX_LIMIT + 1)) is not None
+
+
+def test_tools_that_may_not_be_called_bind_nothing() -> None:
+    assert grammar(tools=[F], tool_choice="none", min_tokens=3) is None
