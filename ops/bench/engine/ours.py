@@ -39,7 +39,7 @@ class Settings:
     """
 
     sequences: int = 16
-    step_tokens: int = 1536
+    step_tokens: int = 512
     context: int = 4096
     kv_bytes: int = 512 * 2**20
     options: tuple[tuple[str, Any], ...] = ()
