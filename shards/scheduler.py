@@ -178,11 +178,8 @@ class Scheduler:
     def _prefilled(self, choice: Choice, before: int) -> None:
         """Tokens from ``before`` on were computed, of the prompt or once more."""
         generation, prompt = choice.generation, len(choice.generation.request.prompt)
-        if choice.index == 0 and choice.reached == 0:
-            generation.note_cached(choice.found)
-            if generation.metered:
-                self.counters.queried += prompt
-                self.counters.cached += choice.found
+        if choice.index == 0:
+            self._looked_up(choice)
         if choice.reached > choice.found:
             again = min(choice.computed, choice.reached) - before
             self.counters.recomputed += max(again, 0)
@@ -193,6 +190,17 @@ class Scheduler:
         if choice.index == 0 and not generation.forked and choice.computed >= prompt:
             for other in generation.fork():
                 self._enqueue(other)
+
+    def _looked_up(self, choice: Choice) -> None:
+        """Of a prompt was found what nobody computed for it: also where it was put back halfway,
+        and another request computed the rest meanwhile.
+        """
+        generation, prompt = choice.generation, len(choice.generation.request.prompt)
+        found = max(min(choice.found, prompt) - choice.reached, 0)
+        generation.note_cached(choice.reached, found)
+        if generation.metered:
+            self.counters.queried += prompt if choice.reached == 0 else 0
+            self.counters.cached += found
 
     # -- room for those who run -------------------------------------------------------------------
 
