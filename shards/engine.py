@@ -314,7 +314,8 @@ class Engine:
             ],
             grammar=grammar,
             root=None if limits.prefix_cache else private_root(self._arrivals),
-            drafts=limits.max_drafts > 0,
+            # A penalty is looked up for all that was said at each draw, and refuses what repeats.
+            drafts=limits.max_drafts > 0 and not sampling.penalised,
             metered=metered,
             arrived_at=self._clock(),
         )

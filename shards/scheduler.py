@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from shards.blocks import BlockAllocator
 from shards.choice import Choice
+from shards.drafts import LEARN_LIMIT
 from shards.errors import ContextLengthError, QueueFullError, RequestError
 from shards.fairness import Shares
 from shards.generation import Generation
@@ -74,6 +75,8 @@ class Scheduler:
         self._ended: list[int] = []
         self._arrivals = 0
         self._seatings = 0
+        # Tokens that proposers may still learn in this step.
+        self._learnable = LEARN_LIMIT
 
     @property
     def waiting(self) -> list[Generation]:
@@ -101,6 +104,7 @@ class Scheduler:
 
     def schedule(self) -> Schedule:
         """The next step; empty when nothing runs."""
+        self._learnable = LEARN_LIMIT
         self._make_room()
         self._seat(by_force=True)
         # Told with the next step that computes something.
@@ -135,7 +139,7 @@ class Scheduler:
             choice.named = self._cache.keep(
                 choice.chain, choice, choice.block_table, choice.named, computed
             )
-        choice.learn()
+        self._learnable -= choice.learn(self._learnable)
         if choice.finish_reason is not None:
             self.finish(choice)
 
