@@ -166,8 +166,18 @@ class Choice:
         )
 
     def masks(self, drafts: Sequence[int]) -> tuple[bytes, ...]:
-        """What its grammar allows at the next draws; it may refuse drafts (see ``Matcher``)."""
-        return self.matcher.masks(drafts) if self.matcher is not None else ()
+        """What its grammar allows at the next draws; it may refuse drafts (see ``Matcher``).
+
+        A grammar that allows nothing is at fault, and no reason for the ranks to fail: drafts end
+        before that place, and what is drawn there freely it refuses, which ends this choice alone.
+        """
+        if self.matcher is None:
+            return ()
+        masks = self.matcher.masks(drafts)
+        for place, mask in enumerate(masks):
+            if mask and not mask.strip(b"\0"):
+                return masks[:place] or (b"",)
+        return masks
 
     def learn(self, limit: int) -> int:
         """Let its proposer know more of its tokens; how many."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -168,6 +169,9 @@ def test_a_peer_that_leaves_is_noticed():
     assert "rank 1 is gone" in on_ranks(2, leave_early)[0]
 
 
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 1024, reason="no descriptor of such a number"
+)
 def test_a_peer_is_watched_through_a_descriptor_of_any_number():
     with subprocess.Popen(["sleep", "60"]) as process:
         opened = os.pidfd_open(process.pid)
@@ -178,6 +182,7 @@ def test_a_peer_is_watched_through_a_descriptor_of_any_number():
             process.wait()
             assert shared_memory._readable(high)
         finally:
+            process.kill()
             os.close(high)
             os.close(opened)
 
