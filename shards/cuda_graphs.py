@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,7 +113,7 @@ class DecodeGraphs:
         return captured.logits[: len(layout.spans)]
 
     @cached_property
-    def _pool(self) -> object:
+    def _pool(self) -> Any:
         """Memory that all graphs work in, as one runs at a time and reads nothing of another's."""
         return torch.cuda.graph_pool_handle()
 

@@ -235,11 +235,14 @@ def test_a_prompt_that_choices_share_is_held_once():
 
 
 def test_a_waiting_prompt_is_looked_up_once_a_step(monkeypatch):
-    looked_up = []
+    looked_up: list[bytes] = []
     find = BlockAllocator.find
-    monkeypatch.setattr(
-        BlockAllocator, "find", lambda blocks, name: looked_up.append(name) or find(blocks, name)
-    )
+
+    def watched(blocks: BlockAllocator, name: bytes) -> int | None:
+        looked_up.append(name)
+        return find(blocks, name)
+
+    monkeypatch.setattr(BlockAllocator, "find", watched)
     engine = crowded(max_batch_sequences=2)
     for name in ("a 1", "a 2"):
         engine.add(long_answers(name, "a"))
