@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from shards.drafts import LEARN_LIMIT, Proposer
+from shards.drafts import Proposer
 from shards.request import Delta, FinishReason, TokenLogprob
 from shards.step import Begin, Draws
 from shards.tally import Tally
@@ -166,14 +166,27 @@ class Choice:
         )
 
     def masks(self, drafts: Sequence[int]) -> tuple[bytes, ...]:
-        """What its grammar allows at the next draws; it may refuse drafts (see ``Matcher``)."""
-        return self.matcher.masks(drafts) if self.matcher is not None else ()
+        """What its grammar allows at the next draws; it may refuse drafts (see ``Matcher``).
 
-    def learn(self) -> None:
-        """Let its proposer know more of its tokens."""
-        if self.proposer is not None:
-            start = len(self.proposer)
-            self.proposer.learn(self.tokens(start, min(self.known, start + LEARN_LIMIT)))
+        A grammar that allows nothing is at fault, and no reason for the ranks to fail: drafts end
+        before that place, and what is drawn there freely it refuses, which ends this choice alone.
+        """
+        if self.matcher is None:
+            return ()
+        masks = self.matcher.masks(drafts)
+        for place, mask in enumerate(masks):
+            if mask and not mask.strip(b"\0"):
+                return masks[:place] or (b"",)
+        return masks
+
+    def learn(self, limit: int) -> int:
+        """Let its proposer know more of its tokens; how many."""
+        if self.proposer is None:
+            return 0
+        start = len(self.proposer)
+        stop = min(self.known, start + limit)
+        self.proposer.learn(self.tokens(start, stop))
+        return stop - start
 
     def propose(self, limit: int) -> tuple[int, ...]:
         """Drafts, once the proposer knows all tokens."""

@@ -14,11 +14,15 @@ class Matcher(Protocol):
 
         Stops before the first draft that the grammar refuses, so it has one mask more than
         drafts are possible. Each as ``SampleSpec.mask``; empty where everything is allowed. The
-        place does not move.
+        place does not move. A mask without a bit is a grammar at fault: see ``Choice.masks``.
         """
 
     def accept(self, token_id: int) -> None:
-        """Move on by a token that was drawn under the mask, or the end of the answer."""
+        """Move on by a token that was drawn under the mask, or the end of the answer.
+
+        Raises:
+            ValueError: the grammar forbids it.
+        """
 
 
 class Grammar(Protocol):

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,6 +112,11 @@ class DecodeGraphs:
         captured.graph.replay()
         return captured.logits[: len(layout.spans)]
 
+    @cached_property
+    def _pool(self) -> Any:
+        """Memory that all graphs work in, as one runs at a time and reads nothing of another's."""
+        return torch.cuda.graph_pool_handle()
+
     def _capture(self, buffers: Buffers) -> _Captured:
         # Once uncaptured, on a stream of its own: libraries allocate at their first call.
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -118,7 +125,7 @@ class DecodeGraphs:
             decode_logits(self._model, buffers, self._caches)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=self._pool):
             logits = decode_logits(self._model, buffers, self._caches)
         return _Captured(buffers, graph, logits)
 

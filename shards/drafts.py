@@ -18,7 +18,8 @@ MIN_MATCH = 3
 MAX_MATCH = 16
 # Earlier places that are compared, latest first.
 _CANDIDATES = 8
-# A long prompt found in the cache is learned in parts, so that no step waits for it.
+# Tokens learned in a step, of all choices: long prompts found in the cache are learned in parts, so
+# that no step waits for them.
 LEARN_LIMIT = 8192
 
 # Acceptance is averaged over about five guesses, and below this share it is not worth the rows.

@@ -7,6 +7,7 @@ Not thread-safe: one loop calls it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from shards.constraint import Grammar
+
+_logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -240,7 +243,7 @@ class Engine:
             counted, stop = self._accept(choice, tokens)
             self._count(choice, prefilled, len(counted))
             self._scheduler.settle(choice)
-            if counted:
+            if counted or choice.finish_reason is not None:
                 deltas.append(choice.delta(counted, stop))
             if choice.finish_reason is not None:
                 self._unfinished -= 1
@@ -272,13 +275,26 @@ class Engine:
         if generation.first_token_at is None:
             generation.first_token_at = self._last_token_at
         for count, token in enumerate(drawn, start=1):
+            if not self._conforms(choice, token.token_id):
+                choice.finish_reason = FinishReason.ABORT
+                return tuple(drawn[: count - 1]), None
             choice.output.append(token.token_id)
-            if choice.matcher is not None:
-                choice.matcher.accept(token.token_id)
             choice.finish_reason, stop = self._ending(choice, token.token_id)
             if choice.finish_reason is not None:
                 return tuple(drawn[:count]), stop
         return tuple(drawn), None
+
+    def _conforms(self, choice: Choice, token_id: int) -> bool:
+        """Whether its grammar takes the token; if not it is at fault, and nobody else is to pay."""
+        if choice.matcher is None:
+            return True
+        try:
+            choice.matcher.accept(token_id)
+        except ValueError as error:
+            request_id = choice.generation.request.request_id
+            _logger.error("choice %d of %s is ended: %s", choice.index, request_id, error)
+            return False
+        return True
 
     def _ending(
         self, choice: Choice, token_id: int
@@ -314,7 +330,8 @@ class Engine:
             ],
             grammar=grammar,
             root=None if limits.prefix_cache else private_root(self._arrivals),
-            drafts=limits.max_drafts > 0,
+            # A penalty is looked up for all that was said at each draw, and refuses what repeats.
+            drafts=limits.max_drafts > 0 and not sampling.penalised,
             metered=metered,
             arrived_at=self._clock(),
         )

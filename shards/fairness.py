@@ -100,12 +100,10 @@ class Shares:
         account.counter += (prompt * PROMPT_TOKEN + output * OUTPUT_TOKEN) / account.weight
         self._note(account)
 
-    def part(self, account: Account) -> float:
-        """What is a team's by its weight among those present; of 1."""
-        present = sum(
-            other.weight for other in self._accounts.values() if other.seated or other.waiting
-        )
-        return account.weight / present
+    @property
+    def present(self) -> float:
+        """Weight of all teams that have or want a seat; each is due its own weight's part."""
+        return sum(one.weight for one in self._accounts.values() if one.seated or one.waiting)
 
     def _level(self) -> float:
         wanting = [one.counter for one in self._accounts.values() if one.wants_more]

@@ -44,7 +44,7 @@ class Generation:
     Attributes:
         serial, account: set by the scheduler, when it arrives.
         started_at, first_token_at, last_token_at: on the same clock, set by the engine.
-        cached_tokens: prompt tokens found in the prefix cache when it was first computed.
+        cached_tokens: prompt tokens found in the prefix cache that were never computed for it.
         forked: whether the prompt is computed, so that the other choices may follow.
         held: pictures whose features the ranks hold (picture_shelf.py).
     """
@@ -136,10 +136,11 @@ class Generation:
         each = self.blocks_per_choice
         return each + (len(self.choices) - 1) * (each - self.shared_blocks)
 
-    def note_cached(self, tokens: int) -> None:
-        """So many tokens of the prompt were found when it was first computed."""
-        self.cached_tokens = tokens
-        self.cached_image_tokens = self._image_tokens(tokens)
+    def note_cached(self, start: int, tokens: int) -> None:
+        """So many tokens of the prompt, from ``start`` on, were found and never computed."""
+        self.cached_tokens += tokens
+        image_tokens = self._image_tokens(start + tokens) - self._image_tokens(start)
+        self.cached_image_tokens += image_tokens
 
     def fork(self) -> list[Choice]:
         """The choices that may follow now that the prompt is computed."""

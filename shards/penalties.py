@@ -30,7 +30,8 @@ def adjust_(logits: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int)
         rows, columns, bias = _local(_biases(specs), logits, vocab_start)
         logits.index_put_((rows, columns), bias, accumulate=True)
     if any(spec.repetition_penalty != 1 for spec in specs):
-        rows, columns, penalty = _local(_repetitions(specs), logits, vocab_start)
+        rows, columns, penalty = _repetitions(specs, logits, vocab_start)
+        # An id of both prompt and output stands there twice, and gets the same number twice.
         seen = logits[rows, columns]
         logits[rows, columns] = torch.where(seen < 0, seen * penalty, seen / penalty)
     if any(spec.output_counts for spec in specs):
@@ -73,12 +74,14 @@ def _bits(mask: bytes) -> torch.Tensor:
     return (octets >> shifts).bitwise_and_(1).bool().flatten()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _columns(
     token_ids: tuple[int, ...], vocab_start: int, width: int, device: torch.device
 ) -> torch.Tensor:
-    """Columns of those ids that this rank holds; the same few sets are asked for at every step."""
-    columns = torch.tensor(token_ids, device=device) - vocab_start
+    """Columns of those ids that this rank holds. The same sets are asked for at every step: a few
+    that are banned, and a prompt's of each penalised request.
+    """
+    columns = torch.tensor(token_ids, dtype=torch.int64, device=device) - vocab_start
     return columns[(columns >= 0) & (columns < width)]
 
 
@@ -88,11 +91,30 @@ def _biases(specs: Sequence[SampleSpec]) -> Iterable[_Entry]:
             yield row, token_id, bias
 
 
-def _repetitions(specs: Sequence[SampleSpec]) -> Iterable[_Entry]:
-    for row, spec in enumerate(specs):
-        if spec.repetition_penalty != 1:
-            for token_id in {*spec.prompt_ids, *(token_id for token_id, _ in spec.output_counts)}:
-                yield row, token_id, spec.repetition_penalty
+def _repetitions(
+    specs: Sequence[SampleSpec], logits: torch.Tensor, vocab_start: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows, columns and penalties; of a long prompt nothing is looked at again from Python."""
+    penalised = [(row, spec) for row, spec in enumerate(specs) if spec.repetition_penalty != 1]
+    rows, columns, penalties = _local(_repeated_output(penalised), logits, vocab_start)
+    prompts = [
+        _columns(spec.prompt_ids, vocab_start, logits.shape[1], logits.device)
+        for _, spec in penalised
+    ]
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    of_prompts = torch.tensor([row for row, _ in penalised]).repeat_interleave(lengths)
+    numbers = torch.tensor([spec.repetition_penalty for _, spec in penalised], dtype=logits.dtype)
+    return (
+        torch.cat([rows, of_prompts.to(logits.device)]),
+        torch.cat([columns, *prompts]),
+        torch.cat([penalties, numbers.repeat_interleave(lengths).to(logits.device)]),
+    )
+
+
+def _repeated_output(penalised: Iterable[tuple[int, SampleSpec]]) -> Iterable[_Entry]:
+    for row, spec in penalised:
+        for token_id, _ in spec.output_counts:
+            yield row, token_id, spec.repetition_penalty
 
 
 def _occurrences(specs: Sequence[SampleSpec]) -> Iterable[_Entry]:

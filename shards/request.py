@@ -83,6 +83,12 @@ class Sampling:
             _between("logit_bias", bias, -100, 100)
 
     @property
+    def penalised(self) -> bool:
+        """Whether a draw depends on what was drawn before."""
+        penalties = (self.presence_penalty, self.frequency_penalty)
+        return self.repetition_penalty != 1 or penalties != (0, 0)
+
+    @property
     def greedy(self) -> bool:
         return self.temperature == 0
 

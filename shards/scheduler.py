@@ -25,9 +25,11 @@ from dataclasses import dataclass
 
 from shards.blocks import BlockAllocator
 from shards.choice import Choice
+from shards.drafts import LEARN_LIMIT
 from shards.errors import ContextLengthError, QueueFullError, RequestError
-from shards.fairness import Account, Shares
+from shards.fairness import Shares
 from shards.generation import Generation
+from shards.holdings import Holdings
 from shards.limits import Limits
 from shards.planning import Schedule, plan_step
 from shards.prefix_cache import PrefixCache
@@ -57,22 +59,6 @@ class Counters:
     recomputed: int = 0
 
 
-@dataclass(slots=True)
-class _Holding:
-    """What a team's seated choices hold."""
-
-    seats: int = 0
-    blocks: int = 0
-
-    def take(self, blocks: int) -> None:
-        self.seats += 1
-        self.blocks += blocks
-
-    def give(self, blocks: int) -> None:
-        self.seats -= 1
-        self.blocks -= blocks
-
-
 class Scheduler:
     """Attributes: ``seated``: choices that run, the one longest seated first."""
 
@@ -89,6 +75,8 @@ class Scheduler:
         self._ended: list[int] = []
         self._arrivals = 0
         self._seatings = 0
+        # Tokens that proposers may still learn in this step.
+        self._learnable = LEARN_LIMIT
 
     @property
     def waiting(self) -> list[Generation]:
@@ -116,6 +104,7 @@ class Scheduler:
 
     def schedule(self) -> Schedule:
         """The next step; empty when nothing runs."""
+        self._learnable = LEARN_LIMIT
         self._make_room()
         self._seat(by_force=True)
         # Told with the next step that computes something.
@@ -150,7 +139,7 @@ class Scheduler:
             choice.named = self._cache.keep(
                 choice.chain, choice, choice.block_table, choice.named, computed
             )
-        choice.learn()
+        self._learnable -= choice.learn(self._learnable)
         if choice.finish_reason is not None:
             self.finish(choice)
 
@@ -178,11 +167,8 @@ class Scheduler:
     def _prefilled(self, choice: Choice, before: int) -> None:
         """Tokens from ``before`` on were computed, of the prompt or once more."""
         generation, prompt = choice.generation, len(choice.generation.request.prompt)
-        if choice.index == 0 and choice.reached == 0:
-            generation.note_cached(choice.found)
-            if generation.metered:
-                self.counters.queried += prompt
-                self.counters.cached += choice.found
+        if choice.index == 0:
+            self._looked_up(choice)
         if choice.reached > choice.found:
             again = min(choice.computed, choice.reached) - before
             self.counters.recomputed += max(again, 0)
@@ -193,6 +179,17 @@ class Scheduler:
         if choice.index == 0 and not generation.forked and choice.computed >= prompt:
             for other in generation.fork():
                 self._enqueue(other)
+
+    def _looked_up(self, choice: Choice) -> None:
+        """Of a prompt was found what nobody computed for it: also where it was put back halfway,
+        and another request computed the rest meanwhile.
+        """
+        generation, prompt = choice.generation, len(choice.generation.request.prompt)
+        found = max(min(choice.found, prompt) - choice.reached, 0)
+        generation.note_cached(choice.reached, found)
+        if generation.metered:
+            self.counters.queried += prompt if choice.reached == 0 else 0
+            self.counters.cached += found
 
     # -- room for those who run -------------------------------------------------------------------
 
@@ -215,9 +212,9 @@ class Scheduler:
 
     def _by_turn(self) -> list[Choice]:
         """Who may lose a seat, those to be served first first; of one team the longest seated."""
-        _, *others = self.seated
         return sorted(
-            others, key=lambda choice: (-choice.level, choice.generation.account.committed)
+            list(self.seated)[1:],
+            key=lambda choice: (-choice.level, choice.generation.account.committed),
         )
 
     def _put_back(self, choice: Choice) -> None:
@@ -237,22 +234,20 @@ class Scheduler:
     def _seat(self, by_force: bool = False) -> None:
         """Seat who waits, in turn, while there is room; nobody overtakes one who needs much."""
         while (choice := self._room.next(self._seatings)) is not None:
-            found = self._room_for(choice)
-            if found is None and by_force and self._reclaim(choice):
-                found = self._room_for(choice)
-            if found is None:
+            if not self._rows and not by_force:
                 return
+            # What is found stays where it is when others are put back.
+            found = self._cache.match(choice.chain, choice, choice.known)
+            if not self._has_room(choice, found):
+                if not by_force or not self._reclaim(choice, found):
+                    return
+                if not self._has_room(choice, found):
+                    return
             self._sit(choice, found)
 
-    def _room_for(self, choice: Choice) -> list[int] | None:
-        """Blocks that hold its beginning already, if it can have a seat and all the others."""
-        if not self._rows:
-            return None
-        found = self._found(choice)
-        return found if self._needed(choice, found) <= self.blocks.free else None
-
-    def _found(self, choice: Choice) -> list[int]:
-        return self._cache.match(choice.chain, choice, choice.known)
+    def _has_room(self, choice: Choice, found: list[int]) -> bool:
+        """Whether it can have a seat on the blocks found and all the others that it needs."""
+        return bool(self._rows) and self._needed(choice, found) <= self.blocks.free
 
     def _needed(self, choice: Choice, found: list[int]) -> int:
         """Blocks to take for a seat beside the others; alone, a choice may go on to the end."""
@@ -296,27 +291,30 @@ class Scheduler:
         self._shares.rise(choice.generation.account, choice.owed)
         choice.owed = 0
 
-    def _reclaim(self, choice: Choice) -> bool:
+    def _reclaim(self, choice: Choice, found: list[int]) -> bool:
         """Put back choices of teams that hold more than their part, for one that keeps within its.
 
         Only if that makes room, as far as can be said before.
         """
-        if not self.seated:
-            return False
-        holdings = self._holdings()
         mine = choice.generation.account
-        holding = holdings.setdefault(mine, _Holding())
-        holding.take(self.limits.blocks(choice.known) + self._headroom(choice))
-        if self._exceeds(mine, holding):
+        others = [
+            other
+            for other in reversed(self._by_turn())
+            if other.generation.account is not mine
+            and not other.put_back
+            and other.level <= choice.level
+        ]
+        if not others:
             return False
-        lacking = self._needed(choice, self._found(choice)) - self.blocks.free
+        holdings = Holdings(self.seated, self._shares.present, self.limits)
+        fresh = self.limits.blocks(choice.known) - len(found) + self._headroom(choice)
+        if holdings.would_exceed(mine, found, fresh):
+            return False
+        lacking = self._needed(choice, found) - self.blocks.free
         victims: list[Choice] = []
-        for other in reversed(self._by_turn()):
-            team = other.generation.account
-            if team is mine or other.put_back or other.level > choice.level:
-                continue
-            if self._exceeds(team, holdings[team]):
-                holdings[team].give(len(other.block_table))
+        for other in others:
+            if holdings.exceed(other.generation.account):
+                holdings.give(other.generation.account, other.block_table)
                 victims.append(other)
                 lacking -= self.blocks.own(other.block_table) + self._headroom(other)
                 if lacking <= 0:
@@ -327,19 +325,6 @@ class Scheduler:
             victim.put_back = True
             self._put_back(victim)
         return True
-
-    def _holdings(self) -> dict[Account, _Holding]:
-        holdings: dict[Account, _Holding] = {}
-        for choice in self.seated:
-            holding = holdings.setdefault(choice.generation.account, _Holding())
-            holding.take(len(choice.block_table))
-        return holdings
-
-    def _exceeds(self, account: Account, holding: _Holding) -> bool:
-        """Whether a team has more than its part of the seats (but one at least) or the cache."""
-        part = self._shares.part(account)
-        seats = max(1, int(part * self.limits.max_batch_sequences))
-        return holding.seats > seats or holding.blocks > part * self.limits.num_blocks
 
     def _refuse_impossible(self, generation: Generation) -> None:
         limits, request = self.limits, generation.request

@@ -208,7 +208,7 @@ class EngineLoop:
             except queue.Empty:
                 return
             if task is not None:
-                task.future.set_exception(GroupError(self._reason))
+                task.refuse(GroupError(self._reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +217,24 @@ class _Task:
     future: Future[Any]
 
     def run(self) -> None:
+        """Do it even where nobody waits for it any more: an abort must happen all the same, and
+        whoever gave up on an admission ends it by one.
+
+        Raises:
+            GroupError: the group is lost.
+        """
+        awaited = self.future.set_running_or_notify_cancel()
         try:
-            self.future.set_result(self.function())
+            result = self.function()
         except Exception as error:
-            self.future.set_exception(error)
+            if awaited:
+                self.future.set_exception(error)
             if isinstance(error, GroupError):
                 raise
+        else:
+            if awaited:
+                self.future.set_result(result)
+
+    def refuse(self, error: GroupError) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)

@@ -49,8 +49,15 @@ def library(cache: Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for this project."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """The user's cache folder for this project.
+
+    Raises:
+        KernelError: the user has neither a home nor ``XDG_CACHE_HOME``.
+    """
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise KernelError(f"no folder to keep kernels in: {error}") from error
     return Path(base) / "pixtral-serve" / "kernels"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
+import resource
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -164,6 +167,24 @@ def leave_early(comm: Communicator) -> str:
 
 def test_a_peer_that_leaves_is_noticed():
     assert "rank 1 is gone" in on_ranks(2, leave_early)[0]
+
+
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 1024, reason="no descriptor of such a number"
+)
+def test_a_peer_is_watched_through_a_descriptor_of_any_number():
+    with subprocess.Popen(["sleep", "60"]) as process:
+        opened = os.pidfd_open(process.pid)
+        high = fcntl.fcntl(opened, fcntl.F_DUPFD, 1024)
+        try:
+            assert not shared_memory._readable(high)
+            process.kill()
+            process.wait()
+            assert shared_memory._readable(high)
+        finally:
+            process.kill()
+            os.close(high)
+            os.close(opened)
 
 
 # -- idle -----------------------------------------------------------------------------------------

@@ -1,6 +1,10 @@
 """What a CUDA graph of a decode step holds, computed without capturing it: the same logits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -87,3 +91,22 @@ def test_only_small_pure_decode_steps_are_covered(model):
     assert not graphs.covers(decoding(17, 1)[1])
     assert not graphs.covers(decoding(1, 1, 1)[1])
     assert not graphs.covers(chunk)
+
+
+def test_all_shapes_are_captured_in_one_pool_of_memory(model, monkeypatch):
+    pools = []
+
+    @contextmanager
+    def capture(graph: Any, pool: Any) -> Iterator[None]:
+        pools.append(pool)
+        yield
+
+    fake = MagicMock()
+    fake.graph = capture
+    fake.graph_pool_handle.side_effect = object
+    monkeypatch.setattr(torch, "cuda", fake)
+    graphs = DecodeGraphs(model, caches(model))
+    for lengths in ((1,), (9, 3), (5, 17, 2), (1,)):
+        graphs.logits(*decoding(*lengths))
+    assert len(pools) == 3
+    assert pools[0] is pools[1] is pools[2]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -181,7 +182,7 @@ def test_drafts_leave_a_free_block_to_everybody_seated(num_blocks, drafts):
     (choice,) = Generation(text_request("r", "abcabcab"), block_size=4, drafts=True).choices
     choice.row, choice.told, choice.computed = 0, True, 7
     choice.block_table = blocks.allocate(2)
-    choice.learn()
+    choice.learn(choice.known)
     schedule = plan_step([choice], (), limits, blocks)
     assert choice.drafts == drafts
     assert schedule.plan.advances == ((Advance(0, 4, (2,), drafts),) if drafts else ())
@@ -198,6 +199,33 @@ def test_no_draft_goes_beyond_the_longest_answer(length):
         assert drawn + drafts + 1 <= length
         drawn += sum(len(delta.token_ids) for delta in deltas)
     assert drawn == length
+
+
+@pytest.mark.parametrize("penalty", ["repetition_penalty", "presence_penalty", "frequency_penalty"])
+def test_nothing_is_guessed_against_a_penalty_on_what_was_said(penalty):
+    """Each draft would cost the ranks a look at all that was said, to be the likelier refused."""
+    reply = ids(POEM * 2)
+    _, _, _, stats = steps_and_tokens(reply, POEM, 8, max_tokens=80, **{penalty: 1.5})
+    assert stats.drafted_tokens_total == 0
+
+
+def test_long_prompts_are_learned_a_little_a_step_by_all_together(monkeypatch):
+    monkeypatch.setattr("shards.scheduler.LEARN_LIMIT", 20)
+    engine, _ = simulated_engine(max_drafts=4, max_step_tokens=64, num_blocks=200)
+    engine.add(text_request("first", "a" * 60, max_tokens=1))
+    drain(engine)
+    for number in range(3):
+        engine.add(text_request(f"{number}", "a" * 60, max_tokens=40, ignore_eos=True))
+    learned = [0]
+    while engine.has_work:
+        engine.step()
+        proposers = [one.proposer for one in engine._scheduler.seated if one.proposer is not None]
+        if len(proposers) == 3:
+            learned.append(sum(map(len, proposers)))
+    steps = [after - before for before, after in pairwise(learned)]
+    # Once all is known, what is drawn is learned at once.
+    assert max(steps) == 20
+    assert learned[-1] > 3 * 60
 
 
 def test_drafts_that_a_grammar_refuses_are_not_computed():

@@ -22,6 +22,7 @@ from tests.shards.engine_fixtures import (
     text_request,
     tokens_of,
 )
+from tests.shards.toy_grammar import Turns, TurnsMatcher
 
 
 def features(*grids: Grid) -> list[np.ndarray]:
@@ -282,3 +283,42 @@ def test_after_a_failure_everything_raises():
         with pytest.raises(GroupError, match=r"failed before \(GroupError: rank 1 of 2"):
             call()
     assert engine.stats().running == 1
+
+
+class Faulty(TurnsMatcher):
+    """abcd by turns, but its mask after ``whole`` tokens allows nothing."""
+
+    def __init__(self, whole: int) -> None:
+        super().__init__([ids(letter) for letter in "abcd"])
+        self.whole = whole
+
+    def matcher(self) -> TurnsMatcher:
+        return self
+
+    def accept(self, token_id: int) -> None:
+        if len(self.said) == self.whole:
+            raise ValueError("nothing was allowed")
+        super().accept(token_id)
+
+    def _allowed(self, place: int) -> tuple[int, ...]:
+        return super()._allowed(place) if place < self.whole else ()
+
+
+@pytest.mark.parametrize("whole", range(9))
+@pytest.mark.parametrize("max_drafts", [0, 4])
+def test_a_grammar_at_fault_ends_its_own_answer_alone(whole, max_drafts, caplog):
+    engine, runner = simulated_engine(max_drafts=max_drafts, max_step_tokens=32)
+    said = {"max_tokens": 12, "ignore_eos": True}
+    engine.add(text_request("faulty", "abcdabcd", **said), grammar=Faulty(whole))
+    engine.add(text_request("other", "abcdabcd", **said), grammar=Turns("a", "b", "c", "d"))
+    deltas = drain(engine)
+    ended = {one.request_id: one for one in deltas if one.finish_reason is not None}
+    assert ended["faulty"].finish_reason is FinishReason.ABORT
+    assert ended["faulty"].completion_tokens == whole
+    assert tokens_of(deltas, "faulty") == ids("abcdabcd")[:whole]
+    assert tokens_of(deltas, "other") == ids("abcdabcdabcd")
+    assert engine.stats().generated_tokens_total == whole + 12
+    assert "choice 0 of faulty is ended" in caplog.text
+    for plan in runner.ran:
+        masks = [mask for advance in plan.advances for mask in advance.masks if mask]
+        assert all(any(mask) for mask in masks)

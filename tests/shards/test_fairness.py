@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 
+from shards.blocks import BlockAllocator
 from shards.engine import Engine
 from shards.fairness import ACCOUNTS_LIMIT, Account, Shares
 from shards.request import GenerationRequest, Tenant
@@ -64,9 +65,9 @@ def test_the_engine_is_parted_by_weight_among_those_present():
     )
     shares.wait(light)
     shares.wait(heavy)
-    assert (shares.part(light), shares.part(heavy)) == (1 / 4, 3 / 4)
+    assert shares.present == light.weight + heavy.weight == 4
     shares.wait(absent)
-    assert shares.part(light) == 1 / 13
+    assert shares.present == 13
 
 
 def test_teams_that_want_nothing_are_forgotten_when_they_are_too_many():
@@ -219,6 +220,39 @@ def test_a_seat_is_given_up_once_at_most_before_the_next_token():
             drew |= {delta.request_id for delta in engine.step()}
             assert engine.stats().put_back_total <= 1 + len(drew & {"first", "second"})
     assert {"first", "second"} & drew
+
+
+def test_a_prompt_that_choices_share_is_held_once():
+    """In each table its 8 blocks would make more than half of the cache."""
+    engine = crowded(num_blocks=32, max_step_tokens=64, headroom_tokens=16)
+    engine.add(of_team(text_request("a", "a" * 33, max_tokens=20, n=4, ignore_eos=True), "a"))
+    for _ in range(3):
+        engine.step()
+    assert engine.stats().running == 4
+    engine.add(of_team(text_request("b", "b" * 10, max_tokens=16, ignore_eos=True), "b"))
+    engine.step()
+    assert (engine.stats().waiting, engine.stats().put_back_total) == (1, 0)
+
+
+def test_a_waiting_prompt_is_looked_up_once_a_step(monkeypatch):
+    looked_up: list[bytes] = []
+    find = BlockAllocator.find
+
+    def watched(blocks: BlockAllocator, name: bytes) -> int | None:
+        looked_up.append(name)
+        return find(blocks, name)
+
+    monkeypatch.setattr(BlockAllocator, "find", watched)
+    engine = crowded(max_batch_sequences=2)
+    for name in ("a 1", "a 2"):
+        engine.add(long_answers(name, "a"))
+    engine.step()
+    engine.add(of_team(text_request("a 3", "please write"), "a"))
+    engine.add(of_team(text_request("b", "please write"), "b"))
+    looked_up.clear()
+    engine.step()
+    assert engine.stats().put_back_total == 1
+    assert len(looked_up) == len(set(looked_up)) > 0
 
 
 # -- priority ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import random
 import subprocess
 import sys
@@ -231,6 +232,16 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(KernelError, match="no such instruction"):
         kernels_for("native", CPU, torch.float32)
+
+
+@pytest.mark.usefixtures("_fresh_choice")
+def test_a_user_without_a_home_computes_with_torch(monkeypatch, caplog):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    # Of an id that the system does not know, as in many a container.
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    assert type(kernels_for("auto", CPU, torch.float32)) is Kernels
+    assert "no folder to keep kernels in" in caplog.text
 
 
 def test_processes_that_start_together_build_once(tmp_path):

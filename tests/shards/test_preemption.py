@@ -188,6 +188,35 @@ def test_a_prompt_is_paid_once_however_often_it_is_computed():
     }
 
 
+def test_what_another_computed_meanwhile_is_not_paid_as_computed():
+    grid = Grid(4, 5)
+    rows = [np.arange(60, dtype=np.float32).reshape(20, 3)]
+    engine, runner = simulated_engine(max_batch_sequences=2, max_step_tokens=9, block_size=4)
+    engine.add(replace(long_request("first", "first"), tenant=Tenant("a")))
+    engine.step()
+    halfway = replace(picture_request("halfway", grid, max_tokens=1), tenant=Tenant("a", 1, "salt"))
+    engine.add(halfway, rows)
+    engine.step()
+    engine.add(replace(halfway, request_id="other", tenant=Tenant("b", 1, "salt")), rows)
+    latest, ended = {}, []
+    while engine.has_work:
+        ended += [one for one in engine.step() if one.finish_reason is not None]
+        latest.update({tally.request_id: tally for tally in engine.tallies()})
+    stats = engine.stats()
+    assert stats.put_back_total == 1
+    assert [one.request_id for one in ended] == ["other", "halfway", "first"]
+    # 3 of text, 24 of a picture, 2 of text: it computed the first 8 and then the last, and found
+    # the others when it came back.
+    tally = latest["halfway"]
+    assert (tally.text, tally.image, tally.cached_text, tally.cached_image) == (3 + 1, 5, 1, 19)
+    assert ended[1].cached_tokens == 20
+    assert stats.cached_tokens_total == 8 + 20
+    assert stats.queried_tokens_total == 5 + 2 * 29
+    # What the ranks computed is what is paid as computed, but for what was computed again.
+    paid = sum(one.text + one.image + one.output for one in latest.values()) - len(latest)
+    assert runner.computed == paid + stats.recomputed_tokens_total
+
+
 def test_a_crowd_that_never_fits_together_does_not_thrash():
     """Twice as much as the cache holds: what is computed again stays a fraction."""
     engine, runner = simulated_engine(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -222,6 +223,29 @@ def test_repetition_penalty_equals_hugging_face():
 
 
 # -- draws ----------------------------------------------------------------------------------------
+
+
+class LookedAt(tuple[int, ...]):
+    """Counts how often it is gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_a_prompt_is_not_gone_through_again_for_its_penalty_at_every_token():
+    prompt = LookedAt(range(3, 90))
+    spec = replace(PLAIN, repetition_penalty=1.7, prompt_ids=prompt)
+    first = adjust_(torch.ones(1, 100), [spec], 0)
+    before = prompt.times
+    later = replace(spec, output_counts=((5, 2), (95, 1)))
+    second = adjust_(torch.ones(1, 100), [later], 0)
+    assert prompt.times == before
+    assert (first[0] < 1).nonzero().flatten().tolist() == list(prompt)
+    assert (second[0] < 1).nonzero().flatten().tolist() == [*prompt, 95]
+    assert second.min() == 1 / torch.tensor(1.7)
 
 
 def test_draws_follow_the_distribution():

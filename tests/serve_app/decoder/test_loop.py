@@ -1,4 +1,5 @@
 import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -27,6 +28,28 @@ VOCABULARY = Vocabulary(
 )
 
 
+def engine_over(runner: SimulatedRunner) -> Engine:
+    return Engine(
+        runner,
+        vocabulary=VOCABULARY,
+        num_blocks=64,
+        block_size=4,
+        max_context_tokens=128,
+        max_batch_sequences=8,
+        max_step_tokens=32,
+        max_waiting=8,
+    )
+
+
+def loop_over(
+    runner: SimulatedRunner, emissions: list[Emission], journal: Journal | None = None
+) -> tuple[EngineLoop, list[BaseException]]:
+    """Not started; and its failures."""
+    failures: list[BaseException] = []
+    loop = EngineLoop(engine_over(runner), emissions.append, failures.append, 60.0, journal)
+    return loop, failures
+
+
 class Harness:
     """A loop over a simulated runner, with everything it published."""
 
@@ -41,16 +64,7 @@ class Harness:
         self.runner = SimulatedRunner(
             hashed(64), num_blocks=64, block_size=4, image_token_id=10, step_delay_s=step_delay_s
         )
-        self.engine = Engine(
-            self.runner,
-            vocabulary=VOCABULARY,
-            num_blocks=64,
-            block_size=4,
-            max_context_tokens=128,
-            max_batch_sequences=8,
-            max_step_tokens=32,
-            max_waiting=8,
-        )
+        self.engine = engine_over(self.runner)
         self.loop = EngineLoop(
             self.engine, self.emissions.put, self.failures.append, canary_interval_s, journal
         )
@@ -149,6 +163,63 @@ def test_calls_after_close_are_answered(harness):
     harness.loop.close()
     with pytest.raises(GroupError, match="stopped"):
         harness.loop.abort(["r"]).result(10)
+
+
+class Blocking(SimulatedRunner):
+    """Computes nothing until it may."""
+
+    def __init__(self) -> None:
+        super().__init__(hashed(64), num_blocks=64, block_size=4, image_token_id=10)
+        self.computing = threading.Event()
+        self.may_go_on = threading.Event()
+        self.dies = False
+
+    def run(self, plan: StepPlan, meanwhile: Callable[[], None] = nothing) -> list[Drawn]:
+        self.computing.set()
+        assert self.may_go_on.wait(10)
+        if self.dies:
+            raise GroupError("rank 1 died")
+        return super().run(plan, meanwhile)
+
+
+def blocked_loop() -> tuple[EngineLoop, Blocking, list[Emission], list[BaseException]]:
+    """Its thread is within a step."""
+    emissions: list[Emission] = []
+    runner = Blocking()
+    loop, failures = loop_over(runner, emissions)
+    loop.start()
+    assert runner.computing.wait(10)
+    return loop, runner, emissions, failures
+
+
+def test_a_caller_who_gives_up_while_a_step_runs_costs_the_others_nothing():
+    loop, runner, emissions, failures = blocked_loop()
+    assert loop.add(request("given up", max_tokens=100), ()).cancel()
+    assert loop.add(request("refused", max_tokens=1000), ()).cancel()
+    assert loop.abort(["given up"]).cancel()
+    other = loop.add(request("other"), ())
+    runner.may_go_on.set()
+    other.result(10)
+
+    def ends() -> dict[str, FinishReason]:
+        deltas = [delta for emission in emissions for delta in emission.deltas]
+        return {one.request_id: one.finish_reason for one in deltas if one.finish_reason}
+
+    assert wait_until(lambda: "other" in ends(), 10, 0.01)
+    loop.close()
+    assert ends() == {"given up": FinishReason.ABORT, "other": FinishReason.LENGTH}
+    assert not failures
+
+
+def test_a_caller_who_gives_up_before_the_group_is_lost_keeps_no_answer_from_the_others():
+    loop, runner, _, failures = blocked_loop()
+    runner.dies = True
+    assert loop.add(request("given up"), ()).cancel()
+    other = loop.add(request("other"), ())
+    runner.may_go_on.set()
+    with pytest.raises(GroupError, match="rank 1 died"):
+        other.result(10)
+    assert [str(failure) for failure in failures] == ["rank 1 died"]
 
 
 def test_canaries_never_reach_a_caller(harness):
@@ -283,24 +354,9 @@ def slow_loop(
     journal: Journal | None = None,
 ) -> tuple[EngineLoop, Slow, list[Emission], list[BaseException]]:
     emissions: list[Emission] = []
-    failures: list[BaseException] = []
     runner = Slow(lambda: len(emissions))
-    engine = Engine(
-        runner,
-        vocabulary=VOCABULARY,
-        num_blocks=64,
-        block_size=4,
-        max_context_tokens=128,
-        max_batch_sequences=8,
-        max_step_tokens=32,
-        max_waiting=8,
-    )
-    return (
-        EngineLoop(engine, emissions.append, failures.append, 60.0, journal),
-        runner,
-        emissions,
-        failures,
-    )
+    loop, failures = loop_over(runner, emissions, journal)
+    return loop, runner, emissions, failures
 
 
 def test_a_steps_deltas_leave_while_the_next_is_computed_and_the_last_at_once():
