@@ -39,9 +39,7 @@ def kitchen(tokenizer) -> Kitchen:
 
 def answers(kitchen, vocabulary, schema: Any, seeds=range(4), *, closed: bool = False):
     recipe = text_recipe(bound(schema, closed=closed), space=vocabulary.strip_leading_space)
-    grammar = AnswerGrammar(
-        vocabulary, text=kitchen.compiled(recipe), calls=None, required=False, prefix=""
-    )
+    grammar = AnswerGrammar(vocabulary, text=kitchen.compiled(recipe), calls=None, required=False)
     for seed in seeds:
         text = shown(adversarial_answer(grammar.matcher(), vocabulary, seed), vocabulary)
         assert text == text.strip()
