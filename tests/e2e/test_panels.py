@@ -127,6 +127,8 @@ def used(system: System, prometheus: Prometheus) -> None:
             (429, "insufficient_quota"),
         ]
         traffic.hang_up()
+        # Pictures are encoded once: what they count must have been seen before it can grow.
+        assert wait_until(lambda: prometheus.values(f"{series.VISION.seconds}_count") != [], 60, 1)
     with traffic.crowd(CALLERS) as statuses:
         formed = wait_until(lambda: all(queued(prometheus, name) for name in QUEUES), 60, 1)
     assert formed, [name for name in QUEUES if not queued(prometheus, name)]
