@@ -10,6 +10,7 @@ xgrammar sees the text only; [TOOL_CALLS] is a control id and therefore ours.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from shards.json_schema import checked_arguments, checked_schema
 from shards.request import CallRules, GrammarSpec, TextRules
 
 _THREADS_LIMIT = 8
+_CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
 # Of a grammar or a refusal in the cache, beside its schemas and what xgrammar takes.
 _ENTRY_BYTES = 512
 # What is compiled for a spec: its rules, and whether the text may have a space before it.
@@ -215,6 +217,15 @@ class AnswerGrammar:
         self.shown_spaces = frozenset(
             token_id for token_id in vocabulary.byte_ids if vocabulary.pieces[token_id] == b" "
         )
+        # Characters that JSON has no place for inside a string, and hardly a use for outside:
+        # xgrammar lets strings of bounded length hold them. A line break it keeps apart itself.
+        self.unwritable = frozenset(
+            token_id for token_id, piece in enumerate(vocabulary.pieces) if _CONTROL.search(piece)
+        )
+        # The other ids, as a mask.
+        self.writable = np.full((1, -(-len(vocabulary) // 32)), -1, np.int32)
+        for token_id in self.unwritable:
+            _clear(self.writable, token_id)
 
     def continuing(self, prefix: str) -> AnswerGrammar:
         """The same for answers that go on from ``prefix``, which is read here and only once.
@@ -305,6 +316,7 @@ class AnswerMatcher:
         if state.machine is not None and (
             # It would warn of control ids, each time, in words of its own.
             (token_id in vocabulary.control_ids and token_id != vocabulary.eos_id)
+            or token_id in grammar.unwritable
             or not state.machine.accept_token(token_id)
         ):
             return False
@@ -337,6 +349,7 @@ class AnswerMatcher:
             return b""
         else:
             state.machine.fill_next_token_bitmask(words)
+            words &= grammar.writable
             if state.place is _Place.START:
                 if not self._begun:
                     for token_id in self._stray:

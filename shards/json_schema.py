@@ -234,10 +234,12 @@ class _Reading:
             raise self._fault(place, "the keyword 'uniqueItems' is not supported")
         bound = self._range(node, "minItems", "maxItems", place)
         if "prefixItems" in node:
-            bound["prefixItems"] = [
+            first = [
                 self._node(item, f"{place}/prefixItems/{index}", depth + 1)
                 for index, item in enumerate(self._list(node["prefixItems"], place))
             ]
+            # xgrammar takes no more of them than there may be items.
+            bound["prefixItems"] = first[: bound.get("maxItems", len(first))]
         items = node.get("items", True)
         if items is False and "prefixItems" in bound:
             return {**bound, "items": False}

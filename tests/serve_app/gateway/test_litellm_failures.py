@@ -26,8 +26,11 @@ PICTURE: Any = [{"role": "user", "content": [text_part("What?"), image_part(40, 
 
 
 def journal(gateway: Gateway) -> int:
-    """Every token that the engine computed."""
-    return sum(tally.text + tally.image + tally.output for tally in gateway.tiers.tallies.values())
+    """Every token that the engine computed, or found in its prefix cache."""
+    return sum(
+        tally.text + tally.image + tally.cached_text + tally.cached_image + tally.output
+        for tally in gateway.tiers.tallies.values()
+    )
 
 
 def test_a_disconnect_is_never_billed_zero(gateway: Gateway) -> None:
