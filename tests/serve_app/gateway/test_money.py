@@ -25,7 +25,7 @@ LONG = {"max_tokens": 1500, "ignore_eos": True}
 NANO = 10**9
 
 
-def hang_up(endpoint: Endpoint, *, stream: bool, after_s: float = 0.3) -> None:
+def hang_up(endpoint: Endpoint, *, stream: bool, after_s: float = 1.0) -> None:
     """Ask for a long answer and leave without one."""
     with pytest.raises(openai.APITimeoutError):
         endpoint.openai(timeout=after_s).chat.completions.create(
