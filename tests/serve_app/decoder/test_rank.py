@@ -17,6 +17,7 @@ from serve_app.decoder.journal import JournalError
 from serve_app.decoder.journal_reader import read_journals
 from serve_app.decoder.rank import Rank, RankSpec
 from serve_app.messages import Generate
+from shards.errors import KernelError
 from shards.request import (
     Delta,
     FinishReason,
@@ -148,3 +149,48 @@ def test_a_simulated_rank_imports_no_torch(folder, tmp_path):
         "sys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code, folder], check=False).returncode == 0
+
+
+PROMPT = (1, *range(100, 180))  # five full blocks of 16, and one token
+
+
+@pytest.mark.parametrize(
+    ("prefix_cache", "max_drafts", "cached", "drafts"),
+    [("team", 0, True, False), ("off", 0, False, False), ("shared", 4, True, True)],
+)
+async def test_the_config_says_what_the_engine_keeps_and_guesses(
+    folder, tmp_path, prefix_cache, max_drafts, cached, drafts
+):
+    decoder = Decoder(
+        journal_folder=tmp_path,
+        simulate=Simulate(),
+        prefix_cache=prefix_cache,
+        max_drafts=max_drafts,
+    )
+    rank = Rank(RankSpec(0, "group", folder, decoder, max_context_tokens=4096, rendezvous=""))
+    await rank.load()
+    found: list[int] = []
+    said: tuple[int, ...] = ()
+    # What a simulation says follows from the seed: the second prompt holds the answer to come.
+    for name in ("first", "again"):
+        job = GenerationRequest(name, (*PROMPT, *said), Sampling(seed=1, max_tokens=12))
+        await rank.submit(Generate(job))
+        tokens: list[int] = []
+        async for emission in rank.emissions():
+            own = [delta for delta in emission.deltas if delta.request_id == name]
+            tokens += [token_id for delta in own for token_id in delta.token_ids]
+            if own and own[-1].finish_reason is not None:
+                found.append(own[-1].cached_tokens)
+                stats = emission.stats
+                break
+        said = tuple(tokens)
+    await rank.close()
+    assert found == [0, 80 if cached else 0]
+    assert (stats.drafted_tokens_total > 0) == drafts
+
+
+async def test_the_config_chooses_the_kernels(folder, tmp_path):
+    decoder = Decoder(journal_folder=tmp_path, dtype="bfloat16", kernels="native")
+    rank = Rank(RankSpec(0, "group", folder, decoder, max_context_tokens=4096, rendezvous=""))
+    with pytest.raises(KernelError, match="float32"):
+        await rank.load()
