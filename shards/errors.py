@@ -1,4 +1,4 @@
-"""Every error the engine raises.
+"""Every error the engine raises. Standard library only.
 
     ShardsError
     ├── ModelConfigError    params.json / config.json is unservable (key and value named)
