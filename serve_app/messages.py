@@ -33,12 +33,25 @@ NO_TRAIL = Trail()
 
 
 @dataclass(frozen=True, slots=True)
+class PictureSource:
+    """A picture as the caller sent it.
+
+    Attributes:
+        data: its encoded bytes (JPEG, PNG, WebP, GIF).
+        param: the field that holds it, as the caller spells it; errors name it.
+    """
+
+    data: bytes
+    param: str
+
+
+@dataclass(frozen=True, slots=True)
 class PrepareRequest:
-    """A conversation and the encoded bytes (JPEG, PNG, WebP, GIF) of its pictures."""
+    """A conversation and its pictures; an ``Image`` of the conversation is an index into them."""
 
     request_id: str
     conversation: Conversation
-    pictures: tuple[bytes, ...]
+    pictures: tuple[PictureSource, ...]
     max_pictures: int | None = None
     trail: Trail = NO_TRAIL
 

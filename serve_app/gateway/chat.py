@@ -11,7 +11,6 @@ from serve_app.accounting.principal import Principal
 from serve_app.accounting.replays import Repeat
 from serve_app.accounting.tokens import Tokens
 from serve_app.config import Config
-from serve_app.errors import ApiError, api_error
 from serve_app.gateway.answer_rules import grammar_of
 from serve_app.gateway.chat_body import ChatBody
 from serve_app.gateway.choice import Finish, ReadingRules
@@ -25,7 +24,6 @@ from serve_app.gateway.scribe import BodyScribe, EventScribe, Scribe
 from serve_app.gateway.tiers import Tiers
 from serve_app.messages import PrepareRequest, Prompt, Trail
 from shards.detokenizer import Vocabulary
-from shards.errors import RequestError
 from shards.request import GenerationRequest, GrammarSpec, Sampling, Tenant
 
 
@@ -73,7 +71,7 @@ class Chat:
         return Asked(request_id, principal, dialect, body, question, sampling, most, grammar)
 
     async def prompt(self, asked: Asked) -> Prompt:
-        """Tokens and pictures, prepared. Errors name a picture by its place in the body."""
+        """Tokens and pictures, prepared."""
         question = asked.question
         request = PrepareRequest(
             asked.request_id,
@@ -82,10 +80,7 @@ class Chat:
             asked.max_pictures,
             Trail(asked.principal.team_name),
         )
-        try:
-            return await self.tiers.prepare(request)
-        except (ApiError, RequestError) as error:
-            raise _as_placed(error, question.picture_params) from error
+        return await self.tiers.prepare(request)
 
     def generation_request(self, asked: Asked, prompt: Prompt) -> GenerationRequest:
         """Raises InvalidRequest: the answer does not fit behind the prompt."""
@@ -177,12 +172,3 @@ class Chat:
 def _prompt_tokens(prompt: Prompt) -> Tokens:
     """None of them cached, as far as is known before they are computed."""
     return Tokens(text=prompt.text_tokens, image=prompt.image_tokens)
-
-
-def _as_placed(error: ApiError | RequestError, picture_params: tuple[str, ...]) -> ApiError:
-    """A picture's place as the body has it: the part that holds it becomes its ``image_url``."""
-    fault = api_error(error)
-    param = f"{fault.param}.image_url"
-    if param not in picture_params:
-        return fault
-    return type(fault)(fault.message, param=param, code=fault.code)

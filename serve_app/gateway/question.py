@@ -19,16 +19,16 @@ from serve_app.gateway.chat_body import (
 )
 from serve_app.gateway.chat_body import Message as MessageBody
 from serve_app.gateway.pictures import picture_bytes
+from serve_app.messages import PictureSource
 from shards.conversation import Conversation, Image, Message, Text, Tool, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A conversation, the encoded bytes of its pictures, and where each stood in the body."""
+    """A conversation and its pictures."""
 
     conversation: Conversation
-    pictures: tuple[bytes, ...]
-    picture_params: tuple[str, ...]
+    pictures: tuple[PictureSource, ...]
 
     @property
     def prefix(self) -> str:
@@ -48,15 +48,15 @@ def question_of(body: ChatBody, max_pictures: int, max_picture_bytes: int) -> Qu
             param="messages",
             code="too_many_pictures",
         )
-    pictures = tuple(picture_bytes(url, param, max_picture_bytes) for param, url in urls)
+    pictures = tuple(
+        PictureSource(picture_bytes(url, param, max_picture_bytes), param) for param, url in urls
+    )
     messages, index = [], 0
     for number, message in enumerate(body.messages):
         messages.append(_message(message, f"messages[{number}]", index))
         index += sum(isinstance(part, ImagePart) for part in message.content or ())
     tools = () if body.tool_choice.type == "none" else tuple(map(_tool, body.tools))
-    return Question(
-        Conversation(tuple(messages), tools), pictures, tuple(param for param, _ in urls)
-    )
+    return Question(Conversation(tuple(messages), tools), pictures)
 
 
 def _picture_urls(messages: Sequence[MessageBody]) -> list[tuple[str, str]]:

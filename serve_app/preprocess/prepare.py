@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from serve_app.config import Preprocess
 from serve_app.errors import InvalidRequest
-from serve_app.messages import PrepareRequest
+from serve_app.messages import PictureSource, PrepareRequest
 from serve_app.preprocess.decode import decode_picture
-from shards.conversation import Conversation, Image
 from shards.mistral_request import Size
 from shards.pixels import content_hash, patches
 from shards.request import Picture
@@ -79,24 +78,13 @@ class Preparer:
 
     def _decode(self, request: PrepareRequest) -> list[_Decoded]:
         """Equal pictures once; pixels are let go as soon as their patches are cut."""
-        places = _places(request.conversation)
         once: dict[bytes, _Decoded] = {}
-        for index, data in enumerate(request.pictures):
-            if data not in once:
-                once[data] = self._decode_one(data, places[index])
-        return [once[data] for data in request.pictures]
+        for source in request.pictures:
+            if source.data not in once:
+                once[source.data] = self._decode_one(source)
+        return [once[source.data] for source in request.pictures]
 
-    def _decode_one(self, data: bytes, param: str) -> _Decoded:
-        image = decode_picture(data, self._config, param)
+    def _decode_one(self, source: PictureSource) -> _Decoded:
+        image = decode_picture(source.data, self._config, source.param)
         grid, values = patches(image)
         return _Decoded(image.size, Picture(grid, content_hash(grid, values)), values)
-
-
-def _places(conversation: Conversation) -> dict[int, str]:
-    """Where each picture is first shown, as the caller spells it."""
-    places: dict[int, str] = {}
-    for turn, message in enumerate(conversation.messages):
-        for part, content in enumerate(message.content):
-            if isinstance(content, Image):
-                places.setdefault(content.index, f"messages[{turn}].content[{part}]")
-    return places

@@ -13,6 +13,7 @@ from serve_app.messages import (
     Features,
     Generate,
     Patches,
+    PictureSource,
     PrepareRequest,
     Prompt,
 )
@@ -28,7 +29,9 @@ from shards.request import (
 
 PICTURE = Picture(Grid(1, 2), "abc")
 REQUEST = GenerationRequest("r", (1, 10, 10, 15), Sampling(seed=0, max_tokens=2), (PICTURE,))
-SOURCE = PrepareRequest("r", Conversation(()), (b"png",))
+SOURCE = PrepareRequest(
+    "r", Conversation(()), (PictureSource(b"png", "messages[0].content[0].image_url"),)
+)
 
 
 class Counter:

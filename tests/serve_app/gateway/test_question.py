@@ -46,8 +46,8 @@ def test_a_conversation_keeps_its_order_and_numbers_its_pictures() -> None:
         Message("assistant", (Text("two"),)),
         Message("user", (Text("y"), Image(2))),
     )
-    assert asked.pictures == (b"a", b"b", b"c")
-    assert asked.picture_params == (
+    assert [source.data for source in asked.pictures] == [b"a", b"b", b"c"]
+    assert tuple(source.param for source in asked.pictures) == (
         "messages[1].content[0].image_url",
         "messages[1].content[2].image_url",
         "messages[3].content[1].image_url",

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from serve_app.config import Preprocess
 from serve_app.errors import InvalidRequest
-from serve_app.messages import PrepareRequest
+from serve_app.messages import PictureSource, PrepareRequest
 from serve_app.preprocess.decode import decode_picture
 from serve_app.preprocess.prepare import Preparer
 from shards.conversation import Conversation, Image, Message, Text
@@ -69,7 +69,8 @@ TWO_TURNS = Conversation(
 
 
 def ask(conversation: Conversation, *pictures: bytes, most: int | None = None) -> PrepareRequest:
-    return PrepareRequest("request", conversation, pictures, most)
+    sources = tuple(PictureSource(data, f"place {index}") for index, data in enumerate(pictures))
+    return PrepareRequest("request", conversation, sources, most)
 
 
 def test_pictures_come_in_the_order_in_which_the_prompt_shows_them(preparer, tokenizer):
@@ -114,7 +115,7 @@ def test_text_alone_needs_no_pictures(preparer):
 def test_equal_pictures_are_decoded_once(preparer, decoded):
     both = Conversation((Message("user", (Image(0), Text("or"), Image(1), Image(2))),))
     prepared = preparer.prepare(ask(both, as_png(RED), as_png(BLUE), as_png(RED)))
-    assert decoded == ["messages[0].content[0]", "messages[0].content[2]"]
+    assert decoded == ["place 0", "place 1"]
     (_, first), _, (_, third) = prepared.pictures
     assert first is third
 
@@ -122,7 +123,7 @@ def test_equal_pictures_are_decoded_once(preparer, decoded):
 def test_a_bad_picture_is_named_by_its_place(preparer):
     with pytest.raises(InvalidRequest, match="not a JPEG") as caught:
         preparer.prepare(ask(TWO_TURNS, as_png(RED), b"no picture"))
-    assert caught.value.param == "messages[0].content[3]"
+    assert caught.value.param == "place 1"
 
 
 @pytest.mark.parametrize("pictures", [(), (as_png(RED),), (as_png(RED),) * 3])
