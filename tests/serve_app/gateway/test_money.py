@@ -167,9 +167,10 @@ def test_guessing_ahead_costs_the_team_nothing(serve: Callable[..., Gateway], en
     # Team and waste together are what was computed; the engine's own counters agree.
     together = Counter(paid) + Counter(gateway.store.tokens(waste=True))
     assert together == journal(gateway)
-    found = gateway.endpoint.get("/admin/reconcile").json()
+    key = {"Authorization": f"Bearer {gateway.endpoint.api_key}"}
+    found = gateway.endpoint.get("/admin/reconcile", headers=key).json()
     assert (found["agrees"], found["engines"]) == (True, [tiers.group])
-    by_kind = gateway.endpoint.get("/admin/usage?by=kind").json()["data"]
+    by_kind = gateway.endpoint.get("/admin/usage?by=kind", headers=key).json()["data"]
     (drafts,) = [row for row in by_kind if row["kind"] == "rejected_draft"]
     assert (drafts["wasted_tokens"], drafts["charged_usd"]) == (rejected, "0")
 
