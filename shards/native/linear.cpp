@@ -23,7 +23,7 @@ constexpr int TALL = W == 16 ? 14 : 6;            // rows of x in a tile of many
 constexpr int WIDE = 2 * W;                       // outputs in it
 constexpr int SUMS_BITS = W == 16 ? 4 : 3;
 constexpr int64_t CHUNK = 448;                    // rows of x laid out at once
-constexpr int64_t BLOCK_BYTES = 384 * 1024;       // of W, half a second-level cache
+constexpr int64_t BLOCK_BYTES = 384 * 1024;       // of W, that fit a second-level cache
 constexpr int64_t WORTH_A_THREAD = 64 * 1024;     // multiplications
 
 struct Product {
@@ -165,11 +165,14 @@ constexpr std::array<Meet, sizeof...(M)> by_rows(std::integer_sequence<int, M...
 
 constexpr auto MEET = by_rows(std::make_integer_sequence<int, TALL>{});
 
-// All of y, the rows of x a chunk at a time. Each thread takes panels of WIDE outputs.
+// All of y, the rows of x a chunk at a time. Each thread takes some panels of WIDE outputs.
 void meet(const Product& p, int64_t threads) {
   static thread_local std::vector<float> laid_out;
   const int64_t K = p.inputs, steps = (K + W - 1) / W;
-  const int64_t panels = (p.outputs + WIDE - 1) / WIDE;
+  const int64_t panels = (p.outputs + WIDE - 1) / WIDE, panel_size = W * steps * WIDE;
+  const int64_t fitting = BLOCK_BYTES / (panel_size * static_cast<int64_t>(sizeof(float)));
+  const int64_t fair = panels / (threads * 3);
+  const int64_t some = fitting < 1 || fair < 1 ? 1 : fitting < fair ? fitting : fair;
   for (int64_t first = 0, chunk; first < p.rows; first += chunk) {
     chunk = tile_rows(first, p.rows, CHUNK);
     struct Tile {
@@ -183,22 +186,31 @@ void meet(const Product& p, int64_t threads) {
     float* const xs = laid_out.data();
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-      static thread_local std::vector<float> panel;
-      panel.resize(W * steps * WIDE);
-      float* const ws = panel.data();
+      static thread_local std::vector<float> weights;
+      weights.resize(some * panel_size);
+      float* const ws = weights.data();
 #pragma omp for
       for (int64_t t = 0; t < count; t++)
         lay_out(p.x + (first + tiles[t].row) * K, tiles[t].rows, K, W, xs + t * size);
 #pragma omp for schedule(dynamic)
-      for (int64_t o = 0; o < panels; o++) {
-        const int64_t output = o * WIDE, outputs = p.outputs - output;
-        const float* w = p.w + output * K;
-        lay_out(w, outputs < W ? outputs : W, K, WIDE, ws);
-        lay_out(w + W * K, outputs < WIDE ? outputs - W : W, K, WIDE, ws + W);
-        for (int64_t t = 0; t < count; t++)
-          MEET[tiles[t].rows - 1](xs + t * size, ws, steps, p.bias ? p.bias + output : nullptr,
-                                  p.y + (first + tiles[t].row) * p.outputs + output, p.outputs,
-                                  outputs < WIDE ? outputs : WIDE);
+      for (int64_t begin = 0; begin < panels; begin += some) {
+        const int64_t end = begin + some < panels ? begin + some : panels;
+        for (int64_t o = begin; o < end; o++) {
+          float* const to = ws + (o - begin) * panel_size;
+          for (int64_t half = 0; half < 2; half++) {
+            const int64_t output = o * WIDE + half * W, left = p.outputs - output;
+            lay_out(p.w + output * K, left < W ? left : W, K, WIDE, to + half * W);
+          }
+        }
+        for (int64_t t = 0; t < count; t++) {
+          for (int64_t o = begin; o < end; o++) {
+            const int64_t output = o * WIDE, left = p.outputs - output;
+            MEET[tiles[t].rows - 1](xs + t * size, ws + (o - begin) * panel_size, steps,
+                                    p.bias ? p.bias + output : nullptr,
+                                    p.y + (first + tiles[t].row) * p.outputs + output, p.outputs,
+                                    left < WIDE ? left : WIDE);
+          }
+        }
       }
     }
   }

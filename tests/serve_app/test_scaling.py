@@ -59,7 +59,7 @@ class Controller:
         )
         wanted, self.state = self.policy(context)
         bounds = self.config
-        self.replicas = max(bounds.min_replicas, min(bounds.max_replicas, wanted))
+        self.replicas = int(max(bounds.min_replicas, min(bounds.max_replicas, wanted)))
         return self.replicas
 
 

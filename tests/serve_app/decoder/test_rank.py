@@ -9,6 +9,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -248,7 +249,8 @@ async def test_features_that_came_once_need_not_come_again_under_the_same_salt(f
 
 
 async def test_a_rank_without_room_or_without_a_prefix_cache_keeps_nothing(folder, tmp_path):
-    for number, setting in enumerate(({"feature_cache_bytes": 0}, {"prefix_cache": "off"})):
+    settings: list[dict[str, Any]] = [{"feature_cache_bytes": 0}, {"prefix_cache": "off"}]
+    for number, setting in enumerate(settings):
         journal = tmp_path / str(number)
         whole = spec(folder, journal, Simulate())
         decoder = whole.decoder.model_copy(update=setting)
