@@ -103,11 +103,9 @@ class Preprocess(_Frozen):
 
 
 class Vision(_Frozen):
-    """Each picture is a request of its own, to the replica that may have kept its features: load
-    is counted in pictures. A pass takes four of the largest, unless ``max_batch_patches`` is set.
-
-    ``feature_cache_bytes``: of a replica's own memory, for features of pictures that may come
-    again; 0 keeps none, as does ``decoder.prefix_cache: off``. ``kernels``: as the decoder's."""
+    """A picture goes to the replica that may have kept its features. A pass takes four of the
+    largest, unless ``max_batch_patches`` is set. ``feature_cache_bytes``: of a replica's memory,
+    for pictures that may come again; 0 keeps none, as does ``decoder.prefix_cache: off``."""
 
     device: Device = "cpu"
     dtype: Dtype = "auto"
@@ -162,8 +160,11 @@ class Decoder(_Frozen):
 
     ``prefix_cache``: whether prompts that begin alike are computed once. ``team`` shares within a
     team; ``shared`` across teams, whose answering times then tell what others have sent; pictures'
-    features are shared alike, and ``off`` keeps none. ``max_drafts``: tokens guessed ahead from
-    what was said before and verified in one step, which never changes an answer; 0 guesses none.
+    features are shared alike, and ``off`` keeps none. ``feature_cache_bytes``: of rank 0's memory,
+    for features of pictures that may come again: the vision tier is then not asked for them. All
+    that the KV cache has of pictures should fit (Large: 11.5 MB for 1.5 GB). ``max_drafts``: tokens
+    guessed ahead from what was said before and verified in one step, which never changes an
+    answer; 0 guesses none.
 
     ``kernels``: what computes a step. ``native``, for float32 on the CPU, is compiled once on each
     machine; ``torch`` needs no compiler; ``auto`` takes native where it can be had.
@@ -185,6 +186,7 @@ class Decoder(_Frozen):
     max_step_tokens: int = Field(512, ge=16)
     max_waiting: int = Field(128, ge=1)
     prefix_cache: Literal["team", "shared", "off"] = "team"
+    feature_cache_bytes: int = Field(64 * 2**20, ge=0)
     max_drafts: int = Field(0, ge=0, le=8)
     kernels: Kernels = "auto"
     cuda_graphs: bool = True
@@ -192,6 +194,11 @@ class Decoder(_Frozen):
     token_timeout_s: float = Field(30.0, gt=0)
     collective_timeout_s: float = Field(60.0, gt=0)
     autoscaling: DecoderScaling = DecoderScaling()
+
+    @property
+    def features_bytes(self) -> int:
+        """What rank 0 may keep: nothing where no prefixes are kept either."""
+        return 0 if self.prefix_cache == "off" else self.feature_cache_bytes
 
     @field_validator("prefix_cache", mode="before")
     @classmethod
@@ -333,7 +340,7 @@ class Config(_Frozen):
     telemetry: Telemetry = Telemetry()
 
     @property
-    def feature_cache_bytes(self) -> int:
+    def vision_features_bytes(self) -> int:
         """What a vision replica may keep: nothing where no prefixes are kept either."""
         return 0 if self.decoder.prefix_cache == "off" else self.vision.feature_cache_bytes
 

@@ -1,7 +1,8 @@
 """What travels between the tiers. Arrays stay in Ray's object store; messages carry references.
 
-gateway ─PrepareRequest─► preprocess ─Prompt(patches refs)─► gateway ─EncodeRequest─► vision
-vision ─Features(refs)─► gateway ─Generate(features refs)─► decoder group ─Delta…─► gateway
+gateway ─PrepareRequest─► preprocess ─Prompt(patches refs)─► gateway
+gateway ─Generate─► decoder group ─Delta…─► gateway, or if the group lacks pictures' features:
+decoder group ─Lacking─► gateway ─EncodeRequest─► vision ─Features(refs)─► gateway ─Generate─► …
 """
 
 from __future__ import annotations
@@ -106,9 +107,19 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
+    """A request and the features of those of its pictures that the group is not trusted to have."""
+
     request: GenerationRequest
     features: tuple[Features, ...] = ()
     trail: Trail = NO_TRAIL
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """A group's whole answer to a request that it did not begin: which of its pictures have
+    features that were neither brought nor kept here, by their places among its pictures."""
+
+    pictures: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

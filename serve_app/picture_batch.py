@@ -51,6 +51,16 @@ class PictureBatcher:
         self._watch = watch
         self._waiting: deque[_Waiting] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._encoding_patches = 0
+
+    @property
+    def pending_patches(self) -> int:
+        """Waiting for a pass or in one."""
+        return self._encoding_patches + self._waiting_patches
+
+    @property
+    def _waiting_patches(self) -> int:
+        return sum(picture.grid.patches for picture in self._waiting)
 
     async def submit(self, patches: Any, grid: Grid) -> Any:
         """Features of one picture.
@@ -70,6 +80,7 @@ class PictureBatcher:
             batch = self._next_batch()
             if not batch:
                 continue
+            self._encoding_patches = sum(picture.grid.patches for picture in batch)
             self._tell(time.monotonic() - batch[0].since)
             try:
                 features = await asyncio.to_thread(
@@ -84,11 +95,12 @@ class PictureBatcher:
                 for picture in batch:
                     if not picture.done.done():
                         picture.done.set_exception(error)
+            finally:
+                self._encoding_patches = 0
 
     def _tell(self, waited_s: float | None) -> None:
         if self._watch is not None:
-            patches = sum(picture.grid.patches for picture in self._waiting)
-            self._watch(PictureQueue(len(self._waiting), patches), waited_s)
+            self._watch(PictureQueue(len(self._waiting), self._waiting_patches), waited_s)
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

@@ -156,6 +156,11 @@ class DecoderMetrics:
             tags,
             {"verdict": ("accepted", "refused")},
         )
+        self.kept_pictures = counter(
+            "pixtral_decoder_kept_pictures_total",
+            "Pictures whose features the group had kept, so that the vision tier was not asked",
+            tags,
+        )
         self.put_back = counter(
             "pixtral_decoder_put_back_choices_total",
             "Choices that gave their KV blocks to others and began again later",
