@@ -37,12 +37,14 @@ class PictureSource:
     """A picture as the caller sent it.
 
     Attributes:
-        data: its encoded bytes (JPEG, PNG, WebP, GIF).
+        data: its encoded bytes (JPEG, PNG, WebP, GIF); none while it is yet to be fetched.
         param: the field that holds it, as the caller spells it; errors name it.
+        url: where it is to be fetched from, if it came as an address.
     """
 
     data: bytes
     param: str
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
