@@ -1,9 +1,9 @@
 """Which IP addresses pictures may be fetched from: the public internet's, and no other.
 
-What the standard library calls global is not enough: in 3.11 that takes in NAT64 and 6to4 forms of
-127.0.0.1, multicast, and addresses at which clouds answer their own machines. So the ranges are
-listed here, one line each with its reason; IPv6 addresses must besides be in 2000::/3, the only part
-of it that is given out. Standard library only.
+What the standard library calls global is not enough: in 3.11 that takes in NAT64 and 6to4 forms
+of 127.0.0.1, multicast, and addresses at which clouds answer their own machines. So the ranges are
+listed here, one line each with its reason; IPv6 addresses must besides be in 2000::/3, the only
+part of it that is given out. Standard library only.
 """
 
 from __future__ import annotations
@@ -89,9 +89,10 @@ def _meant(address: Address) -> tuple[Address, ...]:
 
 
 def _is_public(address: Address, refused: tuple[Network, ...]) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None or address not in _GIVEN_OUT:
-            return False
+    if isinstance(address, ipaddress.IPv6Address) and (
+        address.scope_id is not None or address not in _GIVEN_OUT
+    ):
+        return False
     return (
         address.is_global
         and not address.is_multicast

@@ -12,11 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import idna
 from yarl import URL
 
 from serve_app.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from serve_app.fetching import Fetching
 
 CODE = "invalid_image_url"
 MAX_CHARS = 4_096
@@ -31,6 +35,7 @@ _ADDRESS = re.compile(
     rf"(?P<scheme>https?)://(?P<host>{_HOST})(?::(?P<port>{_PORT}))?(?P<rest>(?:[/?]{_REST})?)",
     re.IGNORECASE | re.ASCII,
 )
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE | re.ASCII)
 _OWN_PORT = {"https": 443, "http": 80}
 _MAX_HOST_CHARS = 253
 # Names of networks' own, none of which a public host has.
@@ -47,6 +52,10 @@ class UrlPolicy:
     allow_hosts: Collection[str] = ()
     allow_public: bool = False
     allow_http: bool = False
+
+    @classmethod
+    def of(cls, fetching: Fetching) -> UrlPolicy:
+        return cls(frozenset(fetching.allow_hosts), fetching.allow_public, fetching.allow_http)
 
     def check(self, text: str, param: str) -> URL:
         """The address to fetch: scheme, host, port, path and query of ``text``, unchanged but for
@@ -83,6 +92,23 @@ class UrlPolicy:
         if url.port != _OWN_PORT[url.scheme]:
             names = {f"{name}:{url.port}" for name in names}
         return not names.isdisjoint(self.allow_hosts)
+
+
+NOTHING_ALLOWED = UrlPolicy()
+
+
+def redirect_target(base: URL, location: str) -> str:
+    """What a ``Location`` header means at ``base``: an address that is yet to be checked."""
+    origin = f"{base.scheme}://{base.host_port_subcomponent}"
+    if _SCHEME.match(location):
+        return location
+    if location.startswith("//"):
+        return f"{base.scheme}:{location}"
+    if location.startswith("/"):
+        return origin + location
+    if location.startswith("?"):
+        return origin + base.raw_path + location
+    return f"{origin}{base.raw_path.rpartition('/')[0]}/{location}"
 
 
 def is_host_pattern(text: str) -> bool:
