@@ -11,17 +11,7 @@ import trustme
 from serve_app.config import parse_config
 from serve_app.preprocess.fetch import Fetcher
 from tests.serve_app.preprocess.fetching import Noted
-from tests.serve_app.preprocess.internet import HOST, PUBLIC, Internet, WebServer, trust_in
-
-
-@pytest.fixture(scope="session")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="session")
-def trust(authority: trustme.CA) -> ssl.SSLContext:
-    return trust_in(authority)
+from tests.serve_app.preprocess.internet import HOST, PUBLIC, Internet, WebServer
 
 
 @pytest.fixture

@@ -200,9 +200,3 @@ class _Diverted(socket.socket):
     def connect(self, _: Any) -> None:
         self._connecting = True
         super().connect(("127.0.0.1", self._port))
-
-
-def trust_in(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context

@@ -1,4 +1,4 @@
-"""The way to a host: checked at the look-up, at the socket and at the peer. Each check alone holds."""
+"""The way to a host: checked at the look-up, at the socket, at the peer, and each alone holds."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_a_connection_that_has_led_elsewhere_is_closed_before_anything_is_
 
 
 async def test_this_machines_own_network_shows_whom_it_has_reached():
-    """The sockets and the peers that tests replace, on loopback, which the check must let through."""
+    """What the other tests put something else in place of."""
     async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as here:
         port = here.sockets[0].getsockname()[1]
         own = Network(lookups=1)

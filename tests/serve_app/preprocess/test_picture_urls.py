@@ -350,7 +350,9 @@ ADDRESSES = st.one_of(
 class _Note(aiohttp.TCPConnector):
     """Notes whom it is to connect to, and connects to nobody."""
 
-    async def connect(self, req: aiohttp.ClientRequest, *_: Any) -> NoReturn:
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> NoReturn:
         self.asked = (req.url.raw_host, req.port, req.headers["Host"])
         raise aiohttp.ClientConnectionError
 
