@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from serve_app.preprocess.wish import FIRST_FRAME, Detail, Wish
 from shards.conversation import Conversation
 from shards.request import GenerationRequest, Picture
 from shards.stats import EngineStats
@@ -34,15 +35,20 @@ NO_TRAIL = Trail()
 
 @dataclass(frozen=True, slots=True)
 class PictureSource:
-    """A picture as the caller sent it.
+    """A picture or document as the caller sent it; it may become several pictures.
 
     Attributes:
-        data: its encoded bytes (JPEG, PNG, WebP, GIF).
+        data: its encoded bytes; empty until what ``url`` names has been fetched.
         param: the field that holds it, as the caller spells it; errors name it.
+        wish: which of its frames or pages are shown.
+        detail: at which size they are seen (``preprocess/sizing.py``).
     """
 
     data: bytes
     param: str
+    url: str | None = None
+    wish: Wish = FIRST_FRAME
+    detail: Detail = "auto"
 
 
 @dataclass(frozen=True, slots=True)
