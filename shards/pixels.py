@@ -38,11 +38,12 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return white
 
 
-def patches(image: Image.Image) -> tuple[Grid, NDArray[np.float32]]:
+def patches(image: Image.Image, max_side: int = 1024) -> tuple[Grid, NDArray[np.float32]]:
     """The picture's grid and its patches.
 
     Args:
         image: in mode RGB.
+        max_side: what ``shards/grid.py`` calls so, in pixels.
 
     Returns:
         grid, float32 [rows · columns, 3 · 16 · 16]: row by row, each flattened from channel, row,
@@ -50,7 +51,7 @@ def patches(image: Image.Image) -> tuple[Grid, NDArray[np.float32]]:
     """
     if image.mode != "RGB":
         raise ValueError(f"pictures are RGB here, not {image.mode}")
-    grid = patch_grid(image.width, image.height, patch=PATCH)
+    grid = patch_grid(image.width, image.height, max_side, PATCH)
     values = np.empty((grid.rows, grid.columns, 3, PATCH, PATCH), np.float32)
     for channel, (mean, deviation) in enumerate(zip(MEAN, DEVIATION, strict=True)):
         # One channel at a time: a large picture would take 12 bytes a pixel as float32.
