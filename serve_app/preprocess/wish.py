@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["picture", "document"]
 Detail = Literal["auto", "low", "high", "original"]
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Frames of an animation or pages of a TIFF: ``count`` of them, or those at ``indices``.
+    """Of a picture file: the first frame, ``count`` of them, or those at ``indices``.
 
-    Exactly one is set. Indices count from 0 and are shown in the order given.
+    At most one of the two is set. Indices count from 0 and are shown in the order given; the pages
+    of a TIFF are frames.
     """
 
     count: int | None = None
@@ -24,24 +24,22 @@ class Frames:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """Which pictures of a file are shown.
+class Pages:
+    """Of a document.
 
     Attributes:
-        kind: what the file must be; bytes that are the other kind are refused.
-        frames: of a picture file; None shows the first.
-        pages: of a document, as first and last, from 1 and in the order given; None as a last page
-            is the document's. Empty shows all.
-        dpi: dots per inch at which a document's pages are drawn; 0 takes the operator's.
+        ranges: first and last page, from 1 and in the order given; None as a last page is the
+            document's. Empty shows all.
+        dpi: dots per inch at which pages are drawn.
     """
 
-    kind: Kind = "picture"
-    frames: Frames | None = None
-    pages: tuple[tuple[int, int | None], ...] = ()
-    dpi: int = 0
+    ranges: tuple[tuple[int, int | None], ...] = ()
+    dpi: int = 150
 
 
-FIRST_FRAME = Wish()
+# What a file must be follows from the kind of wish: bytes of the other kind are refused.
+Wish = Frames | Pages
+FIRST_FRAME = Frames()
 
 
 @dataclass(frozen=True, slots=True)
