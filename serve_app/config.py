@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from serve_app.fetching import Fetching
 from serve_app.scaling import Autoscaling, DecoderScaling, GatewayScaling, VisionScaling
 from shards.roofline import ROOFLINES
 
@@ -99,6 +100,7 @@ class Preprocess(_Frozen):
     threads: int = Field(1, ge=1)
     num_cpus: float = Field(1.0, gt=0)
     max_ongoing_requests: int = Field(32, ge=1)
+    fetch: Fetching = Fetching()
     autoscaling: Autoscaling = Autoscaling()
 
 

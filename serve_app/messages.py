@@ -38,8 +38,9 @@ class PictureSource:
     """A picture or document as the caller sent it; it may become several pictures.
 
     Attributes:
-        data: its encoded bytes; empty until what ``url`` names has been fetched.
+        data: its encoded bytes; none while it is yet to be fetched.
         param: the field that holds it, as the caller spells it; errors name it.
+        url: where it is to be fetched from, if it came as an address.
         wish: which of its frames or pages are shown.
         detail: at which size they are seen (``preprocess/sizing.py``).
     """

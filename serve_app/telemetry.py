@@ -18,6 +18,11 @@ _SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]
 _LONG_SECONDS = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]
 _TOKEN_SECONDS = [0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5]
 
+FETCH_OUTCOMES = (
+    *("fetched", "blocked", "unreachable", "untrusted", "timeout", "status", "redirect"),
+    *("broken", "encoded", "too_large", "busy", "refused", "cancelled"),
+)
+
 
 class LedgerMetric(NamedTuple):
     """Name, help and labels of what gateway/metrics_route.py shows. Months are UTC."""
@@ -93,6 +98,27 @@ class PreprocessMetrics:
         )
         self.queue_seconds = histogram(
             "pixtral_preprocess_queue_seconds", "Wait of one request for a thread", _SECONDS
+        )
+
+
+class FetchMetrics:
+    """Pictures that came as addresses, in the preprocessing tier."""
+
+    def __init__(self) -> None:
+        self.fetches = counter(
+            "pixtral_picture_fetches_total",
+            "Addresses of pictures, by what came of them; blocked are those that led to addresses "
+            "which are never connected to",
+            None,
+            {"outcome": FETCH_OUTCOMES},
+        )
+        self.bytes = counter("pixtral_picture_fetched_bytes_total", "Of fetched pictures")
+        self.seconds = histogram(
+            "pixtral_picture_fetch_seconds", "One picture, redirects and waits included", _SECONDS
+        )
+        self.fetching = level("pixtral_picture_fetching_requests", "Whose pictures are on the way")
+        self.held_bytes = level(
+            "pixtral_picture_held_bytes", "Of fetched pictures that wait or are decoded"
         )
 
 

@@ -18,11 +18,13 @@ from serve_app.gateway.fields import Dialect
 from serve_app.gateway.mistral_answer import MistralAnswer
 from serve_app.gateway.model_card import check_model
 from serve_app.gateway.openai_answer import OpenAIAnswer
+from serve_app.gateway.pictures import PictureRules
 from serve_app.gateway.question import Question, question_of
 from serve_app.gateway.sampling import asked_max_tokens, sampling_of, with_room
 from serve_app.gateway.scribe import BodyScribe, EventScribe, Scribe
 from serve_app.gateway.tiers import Tiers
 from serve_app.messages import PrepareRequest, Prompt, Trail
+from serve_app.preprocess.picture_urls import UrlPolicy
 from shards.detokenizer import Vocabulary
 from shards.request import GenerationRequest, GrammarSpec, Sampling, Tenant
 
@@ -66,7 +68,7 @@ class Chat:
         most = gateway.max_pictures
         if principal.max_pictures is not None:
             most = min(most, principal.max_pictures)
-        question = question_of(body, most, self.config.preprocess.max_picture_bytes)
+        question = question_of(body, most, self._picture_rules())
         grammar = grammar_of(body, question.prefix)
         return Asked(request_id, principal, dialect, body, question, sampling, most, grammar)
 
@@ -157,6 +159,10 @@ class Chat:
                 "max_total": format_usd(given + answered),
             },
         }
+
+    def _picture_rules(self) -> PictureRules:
+        preprocess = self.config.preprocess
+        return PictureRules(preprocess.max_picture_bytes, UrlPolicy.of(preprocess.fetch))
 
     def _tenant(self, principal: Principal) -> Tenant:
         """Teams are told apart by their ids: names can be changed. Nobody has a ``priority`` over

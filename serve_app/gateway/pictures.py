@@ -1,15 +1,40 @@
-"""Pictures out of data URLs. Only the wrapping is looked at here; decoding is preprocessing's."""
+"""Pictures out of data URLs, and addresses of pictures. Only the wrapping is looked at here;
+decoding and fetching are preprocessing's."""
 
 from __future__ import annotations
 
 import binascii
 import re
+from dataclasses import dataclass
 
 from serve_app.errors import InvalidRequest
+from serve_app.messages import PictureSource
+from serve_app.preprocess.picture_urls import NOTHING_ALLOWED, UrlPolicy
 
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")
 _DATA_URL = re.compile(r"data:(?P<media>[\w.+-]*/?[\w.+-]*)(?:;[\w.+-]+=[\w.+-]*)*;base64,", re.I)
+_ADDRESS = re.compile(r"https?:", re.I)
 _SPELLINGS = {"image/jpg": "image/jpeg"}
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRules:
+    """What is taken: ``max_bytes`` of a picture that is sent along, and which addresses."""
+
+    max_bytes: int
+    addresses: UrlPolicy = NOTHING_ALLOWED
+
+
+def picture_source(url: str, param: str, rules: PictureRules) -> PictureSource:
+    """The picture that ``url`` holds, or its address if it may be fetched.
+
+    Raises:
+        InvalidRequest: neither; ``param`` names it.
+    """
+    if _ADDRESS.match(url):
+        rules.addresses.check(url, param)
+        return PictureSource(b"", param, url)
+    return PictureSource(picture_bytes(url, param, rules.max_bytes), param)
 
 
 def picture_bytes(url: str, param: str, max_bytes: int) -> bytes:
@@ -18,12 +43,6 @@ def picture_bytes(url: str, param: str, max_bytes: int) -> bytes:
     Raises:
         InvalidRequest: not a base64 data URL of a type we read, or too large; ``param`` names it.
     """
-    if url[:5].lower() == "http:" or url[:6].lower() == "https:":
-        raise InvalidRequest(
-            "picture addresses are not fetched; send the picture itself as a data: URL",
-            param=param,
-            code="unsupported_value",
-        )
     head = _DATA_URL.match(url)
     if head is None:
         raise InvalidRequest(

@@ -18,7 +18,7 @@ from serve_app.gateway.chat_body import (
     ToolMessage,
 )
 from serve_app.gateway.chat_body import Message as MessageBody
-from serve_app.gateway.pictures import picture_bytes
+from serve_app.gateway.pictures import PictureRules, picture_source
 from serve_app.messages import PictureSource
 from shards.conversation import Conversation, Image, Message, Text, Tool, ToolCall
 
@@ -39,7 +39,7 @@ class Question:
         return "".join(part.text for part in last.content if isinstance(part, Text))
 
 
-def question_of(body: ChatBody, max_pictures: int, max_picture_bytes: int) -> Question:
+def question_of(body: ChatBody, max_pictures: int, rules: PictureRules) -> Question:
     """Raises InvalidRequest: too many pictures, a bad picture, or a message that says nothing."""
     urls = _picture_urls(body.messages)
     if len(urls) > max_pictures:
@@ -48,9 +48,7 @@ def question_of(body: ChatBody, max_pictures: int, max_picture_bytes: int) -> Qu
             param="messages",
             code="too_many_pictures",
         )
-    pictures = tuple(
-        PictureSource(picture_bytes(url, param, max_picture_bytes), param) for param, url in urls
-    )
+    pictures = tuple(picture_source(url, param, rules) for param, url in urls)
     messages, index = [], 0
     for number, message in enumerate(body.messages):
         messages.append(_message(message, f"messages[{number}]", index))

@@ -14,9 +14,10 @@ from serve_app.garbage import spare_what_is_loaded
 from serve_app.log import logger
 from serve_app.messages import Patches, PrepareRequest, Prompt
 from serve_app.observed import observed
+from serve_app.preprocess.fetch import Fetcher
 from serve_app.preprocess.prepare import PreparedPrompt, Preparer
 from serve_app.serve_handles import put_array
-from serve_app.telemetry import PreprocessMetrics
+from serve_app.telemetry import FetchMetrics, PreprocessMetrics
 from shards.errors import RequestError
 from shards.tokenizer import Tokenizer
 
@@ -30,6 +31,7 @@ class Preprocess:
         self._tracing = observed(config, "preprocess")
         self._preparer = Preparer(Tokenizer.from_folder(config.model.path), config.preprocess)
         self._pool = ThreadPoolExecutor(config.preprocess.threads, thread_name_prefix="prepare")
+        self._fetcher = Fetcher(config.preprocess, FetchMetrics())
         self._threads = config.preprocess.threads
         self._taken_in = 0
         self._metrics = PreprocessMetrics()
@@ -37,21 +39,20 @@ class Preprocess:
 
     async def prepare(self, request: PrepareRequest) -> Prompt:
         """Raises:
-        ApiError, RequestError: the conversation or a picture is invalid (field named).
+        ApiError, RequestError: the conversation or a picture is invalid, or cannot be fetched
+            (field named).
         """
-        arrived, arrived_ns = time.perf_counter(), time.time_ns()
-        self._count(1)
+        arrived_ns = time.time_ns()
         error: str | None = None
         try:
-            loop = asyncio.get_running_loop()
-            prompt = await loop.run_in_executor(self._pool, self._prepare, request, arrived)
+            async with self._fetcher.filled(request) as whole:
+                prompt = await self._in_a_thread(whole)
         except Exception as raised:
             error = type(raised).__name__
             if isinstance(raised, ApiError | RequestError):
                 self._metrics.refused.inc()
             raise
         finally:
-            self._count(-1)
             self._tell(request, arrived_ns, error)
         _logger.info(
             "prepared",
@@ -61,6 +62,15 @@ class Preprocess:
             image_tokens=prompt.image_tokens,
         )
         return prompt
+
+    async def _in_a_thread(self, request: PrepareRequest) -> Prompt:
+        self._count(1)
+        try:
+            loop = asyncio.get_running_loop()
+            arrived = time.perf_counter()
+            return await loop.run_in_executor(self._pool, self._prepare, request, arrived)
+        finally:
+            self._count(-1)
 
     def _tell(self, request: PrepareRequest, arrived_ns: int, error: str | None) -> None:
         if self._tracing is not None:

@@ -10,9 +10,11 @@ import pytest
 
 from serve_app.errors import InvalidRequest
 from serve_app.gateway.fields import Dialect
-from serve_app.gateway.pictures import picture_bytes
+from serve_app.gateway.pictures import PictureRules, picture_bytes, picture_source
 from serve_app.gateway.question import Question, question_of
 from serve_app.gateway.validation import parse_chat
+from serve_app.messages import PictureSource
+from serve_app.preprocess.picture_urls import UrlPolicy
 from shards.conversation import Image, Message, Text, Tool, ToolCall
 
 PNG = b"\x89PNG not looked at here"
@@ -28,7 +30,7 @@ def image(data: bytes = PNG) -> Any:
 
 def question(messages: list[Any], max_pictures: int = 8, **fields: Any) -> Question:
     body = json.dumps({"model": "m", "messages": messages, **fields}).encode()
-    return question_of(parse_chat(body, Dialect.OPENAI), max_pictures, max_picture_bytes=1000)
+    return question_of(parse_chat(body, Dialect.OPENAI), max_pictures, PictureRules(1000))
 
 
 def test_a_conversation_keeps_its_order_and_numbers_its_pictures() -> None:
@@ -118,8 +120,7 @@ def test_parameters_of_a_media_type_do_not_hurt() -> None:
 @pytest.mark.parametrize(
     ("bad", "word"),
     [
-        ("https://example.com/a.png", "not fetched"),
-        ("HTTP://example.com/a.png", "not fetched"),
+        ("https://example.com/a.png", "data URL"),
         ("file:///etc/passwd", "data URL"),
         (base64.b64encode(PNG).decode(), "data URL"),
         ("data:image/png,abc", "data URL"),
@@ -140,6 +141,20 @@ def test_a_bad_picture_url_is_refused_and_never_echoed(bad: str, word: str) -> N
     assert caught.value.param == "messages[0].content[1].image_url"
     assert word in caught.value.message
     assert bad[30:] not in caught.value.message or len(bad) < 31
+
+
+@pytest.mark.parametrize("address", ["https://example.com/a.png?s=1", "HTTP://example.com/a.png"])
+def test_addresses_are_refused_unless_the_operator_allows_them(address: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"preprocess\.fetch\.allow_hosts") as caught:
+        picture_source(address, "p", PictureRules(1000))
+    assert (caught.value.param, caught.value.code) == ("p", "unsupported_value")
+
+
+def test_an_allowed_address_is_left_to_preprocessing() -> None:
+    rules = PictureRules(1000, UrlPolicy({"example.com"}))
+    address = "https://example.com/a.png?s=1"
+    assert picture_source(address, "p", rules) == PictureSource(b"", "p", address)
+    assert picture_source(url(), "p", rules) == PictureSource(PNG, "p")
 
 
 def test_a_picture_of_exactly_the_limit_passes() -> None:
