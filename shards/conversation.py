@@ -71,8 +71,7 @@ class Conversation:
         return sum(isinstance(part, Image) for message in self.messages for part in message.content)
 
     def expanded(self, counts: Sequence[int]) -> Conversation:
-        """The same with ``counts[i]`` pictures in a row in place of picture ``i``.
-        """
+        """The same with ``counts[i]`` pictures in a row in place of picture ``i``."""
         firsts = [0, *accumulate(counts)]
 
         def shown(part: Text | Image) -> tuple[Text | Image, ...]:
