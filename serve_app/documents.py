@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from importlib.util import find_spec
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serve_app.preprocess.wish import LEAST_DPI, MOST_DPI
 
@@ -25,3 +27,9 @@ class Documents(BaseModel):
     max_bytes: int = Field(20 * 2**20, ge=64)
     max_pages: int = Field(32, ge=1)
     dpi: int = Field(150, ge=LEAST_DPI, le=MOST_DPI)
+
+    @model_validator(mode="after")
+    def _drawable(self) -> Documents:
+        if self.enabled and find_spec("pypdfium2") is None:
+            raise ValueError("documents need pdfium: pip install 'pixtral-serve[documents]'")
+        return self

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serve_app.config import Preprocess
 from serve_app.messages import PictureSource, PrepareRequest, Shown
+from serve_app.preparing import Preprocess
 from serve_app.preprocess.decode import decoded_frames, look_at_frames
 from serve_app.preprocess.documents import drawn_pages, look_at_pages
 from serve_app.preprocess.layout import check_count, lay_out
@@ -76,14 +76,14 @@ class Preparer:
         if isinstance(source.wish, Pages):
             most = self._config.documents.max_pages
             return look_at_pages(source.data, source.wish, most, source.param)
-        return look_at_frames(source.data, source.wish, self._config, source.param)
+        return look_at_frames(source.data, source.wish, self._config.rules, source.param)
 
     def _pictures(
         self, source: PictureSource, sight: Sight, sides: Sequence[int]
     ) -> Iterator[Image.Image]:
         if isinstance(source.wish, Pages):
             return drawn_pages(source.data, sight, sides, source.param)
-        return decoded_frames(source.data, sight, self._config, source.param)
+        return decoded_frames(source.data, sight, self._config.rules, source.param)
 
     def _cut(
         self,
