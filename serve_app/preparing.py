@@ -7,8 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from serve_app.documents import Documents
 from serve_app.fetching import Fetching
 from serve_app.preprocess.rules import DecodeRules, Format
+from serve_app.preprocess.sizing import LEAST_TOKENS
 from serve_app.scaling import Autoscaling
 
 # Of the largest grid: 1,024 pixels a side, patches of 16.
@@ -22,7 +24,9 @@ class Preprocess(BaseModel):
         formats: what pictures may be; more decoders are more to attack. ``heif`` needs the extra
             ``heif``. Of an animation the first frame is shown unless others are asked for.
         max_picture_pixels: exact resizing works in float32, 12 bytes a pixel.
-        max_frames: frames or pages that one file may become.
+        max_picture_tokens, max_request_picture_tokens: of one picture, and of all that a request
+            holds. What has more is scaled down until it has not (preprocess/sizing.py).
+        max_frames: that may be shown of one animation or TIFF.
         workers: processes that decode, each on one core and niced; one picture after the other.
         picture_timeout_s: wall-clock time for one picture; a worker that takes longer is replaced.
         worker_memory_bytes: of address space for the pictures, on top of what a worker needs to
@@ -43,7 +47,10 @@ class Preprocess(BaseModel):
     max_picture_bytes: int = Field(10 * 2**20, ge=64)
     max_picture_pixels: int = Field(36_000_000, ge=256)
     min_picture_side: int = Field(1, ge=1)
+    max_picture_tokens: int | None = Field(None, ge=LEAST_TOKENS)
+    max_request_picture_tokens: int | None = Field(None, ge=LEAST_TOKENS)
     max_frames: int = Field(32, ge=1)
+    documents: Documents = Documents()
     workers: int = Field(2, ge=1)
     picture_timeout_s: float = Field(10.0, gt=0)
     worker_memory_bytes: int = Field(2**30, ge=2**26)
@@ -68,11 +75,18 @@ class Preprocess(BaseModel):
         return formats
 
     @property
+    def max_file_bytes(self) -> int:
+        """Of whatever is decoded or drawn."""
+        documents = self.documents
+        return max(self.max_picture_bytes, documents.max_bytes if documents.enabled else 0)
+
+    @property
     def rules(self) -> DecodeRules:
         return DecodeRules(
             formats=self.formats,
             max_pixels=self.max_picture_pixels,
             min_side=self.min_picture_side,
-            max_shown=self.max_frames,
+            max_frames=self.max_frames,
+            max_pages=self.documents.max_pages if self.documents.enabled else 0,
             max_patches=_MOST_PATCHES,
         )

@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -41,7 +44,7 @@ class Grid:
         return [*(row * self.rows)[:-1], image_end]
 
 
-def scaled_size(width: int, height: int, max_side: int = 1024) -> tuple[int, int]:
+def scaled_size(width: int, height: int, max_side: int = 1024) -> Size:
     """The picture's size in pixels after rule 1.
 
     A picture of that size has the grid that the larger one has under ``max_side``, under any

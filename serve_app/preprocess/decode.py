@@ -44,9 +44,9 @@ def look_at_frames(data: bytes, frames: Frames, rules: DecodeRules, param: str) 
     with _opened(data, rules, param) as image:
         total = 1 if frames == FIRST_FRAME else getattr(image, "n_frames", 1)
         indices = frame_indices(frames, total, param)
-        if len(indices) > rules.max_shown:
+        if len(indices) > rules.max_frames:
             raise InvalidRequest(
-                f"{len(indices)} frames are asked for; a picture may show {rules.max_shown}",
+                f"{len(indices)} frames are asked for; a picture may show {rules.max_frames}",
                 param=param,
                 code="too_many_frames",
             )

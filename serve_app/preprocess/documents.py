@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
     from pypdfium2 import PdfDocument
 
 _POINTS_PER_INCH = 72
-
-
-def drawing_installed() -> bool:
-    """Whether pypdfium2, the extra ``documents``, is there."""
-    return find_spec("pypdfium2") is not None
 
 
 def look_at_pages(data: bytes, pages: Pages, max_pages: int, param: str) -> Sight:

@@ -51,14 +51,15 @@ class DecodeRules:
     formats: told by a file's first bytes and nothing else.
     max_pixels: of one picture.
     min_side: in pixels.
-    max_shown: frames or pages that one file may become.
+    max_frames, max_pages: that one file may become; no pages where documents are not taken.
     max_patches: of one picture, after scaling.
     """
 
     formats: tuple[Format, ...]
     max_pixels: int
     min_side: int
-    max_shown: int
+    max_frames: int
+    max_pages: int
     max_patches: int
 
 

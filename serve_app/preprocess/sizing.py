@@ -23,8 +23,7 @@ from enum import StrEnum
 
 from serve_app.errors import InvalidRequest
 from serve_app.preprocess.wish import Detail
-from shards.grid import patch_grid, scaled_size
-from shards.mistral_request import Size
+from shards.grid import Size, patch_grid, scaled_size
 
 LOW_SIDE = 256
 # Smaller, nothing is recognised; a picture of this side takes at most 20 tokens.

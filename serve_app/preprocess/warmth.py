@@ -13,7 +13,6 @@ from io import BytesIO
 
 from PIL import AvifImagePlugin, ExifTags, Image, ImageCms
 
-from serve_app.preprocess.documents import drawing_installed
 from serve_app.preprocess.rules import DecodeRules
 from serve_app.preprocess.wish import FIRST_FRAME, Frames, Pages, Wish
 
@@ -44,7 +43,7 @@ def samples(rules: DecodeRules) -> Iterator[tuple[bytes, Wish]]:
         stream = BytesIO()
         colour.save(stream, "GIF", save_all=True, append_images=[colour.rotate(90)])
         yield stream.getvalue(), Frames(count=2)
-    if drawing_installed():
+    if rules.max_pages:
         stream = BytesIO()
         colour.save(stream, "PDF")
         yield stream.getvalue(), Pages()

@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from shards.grid import Size
+
 Detail = Literal["auto", "low", "high", "original"]
+LEAST_DPI, MOST_DPI = 10, 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,6 @@ class Sight:
         total: frames or pages that the file has.
     """
 
-    sizes: tuple[tuple[int, int], ...]
+    sizes: tuple[Size, ...]
     numbers: tuple[int, ...]
     total: int = 1

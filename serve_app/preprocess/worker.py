@@ -115,7 +115,7 @@ class Work:
         if isinstance(wish, Pages):
             from serve_app.preprocess.documents import look_at_pages
 
-            return look_at_pages(data, wish, self._rules.max_shown, "")
+            return look_at_pages(data, wish, self._rules.max_pages, "")
         return look_at_frames(data, wish, self._rules, "")
 
     def _pictures(

@@ -18,9 +18,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from serve_app.config import Preprocess
 from serve_app.errors import InvalidRequest, Overloaded
 from serve_app.log import logger
+from serve_app.preparing import Preprocess
 from serve_app.preprocess.child import (
     FileRefused,
     Patches,
@@ -208,7 +208,7 @@ class Workers:
         config = self._config
         worker = WorkerProcess(
             config.rules,
-            config.max_picture_bytes,
+            config.max_file_bytes,
             config.worker_memory_bytes,
             filter_required=config.sandbox == "required",
         )

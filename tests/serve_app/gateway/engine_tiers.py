@@ -89,7 +89,7 @@ class EngineTiers:
             raise self.prepare_error
         ready = self._preparer.prepare(request)
         patches = tuple(Patches(picture, array) for picture, array in ready.pictures)
-        return Prompt(ready.token_ids, ready.text_tokens, ready.image_tokens, patches)
+        return Prompt(ready.token_ids, ready.text_tokens, ready.image_tokens, patches, ready.shown)
 
     async def generate(
         self, request: GenerationRequest, prompt: Prompt
