@@ -122,6 +122,25 @@ class FetchMetrics:
         )
 
 
+class WorkerMetrics:
+    """The processes of one preprocessing replica that decode pictures."""
+
+    def __init__(self) -> None:
+        self.seconds = histogram(
+            "pixtral_picture_decode_seconds", "Decoding, resizing and cutting one picture", _SECONDS
+        )
+        self.waiting = level("pixtral_picture_waiting_files", "Waiting for a worker")
+        self.queue_seconds = histogram(
+            "pixtral_picture_queue_seconds", "Wait of one file for a worker", _SECONDS
+        )
+        self.ended = counter(
+            "pixtral_picture_workers_ended_total",
+            "Worker processes replaced, by reason: too much time or memory, died, or recycled",
+            None,
+            {"reason": ("time", "memory", "died", "recycled")},
+        )
+
+
 class VisionMetrics:
     """The vision tier: pictures, patches and packed passes."""
 

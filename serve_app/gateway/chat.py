@@ -18,6 +18,7 @@ from serve_app.gateway.fields import Dialect
 from serve_app.gateway.mistral_answer import MistralAnswer
 from serve_app.gateway.model_card import check_model
 from serve_app.gateway.openai_answer import OpenAIAnswer
+from serve_app.gateway.picture_body import picture_body
 from serve_app.gateway.pictures import PictureRules
 from serve_app.gateway.question import Question, question_of
 from serve_app.gateway.sampling import asked_max_tokens, sampling_of, with_room
@@ -80,6 +81,7 @@ class Chat:
             question.conversation,
             question.pictures,
             asked.max_pictures,
+            self.max_context_tokens - (asked_max_tokens(asked.body) or 1),
             Trail(asked.principal.team_name),
         )
         return await self.tiers.prepare(request)
@@ -124,7 +126,7 @@ class Chat:
             whole_calls=asked.dialect is Dialect.MISTRAL,
         )
 
-    def scribe(self, asked: Asked, prices: PriceSheet, created: int) -> Scribe:
+    def scribe(self, asked: Asked, prompt: Prompt, prices: PriceSheet, created: int) -> Scribe:
         """Writes the answer as the caller's client expects it; ``created``: Unix time, s."""
         shape = MistralAnswer if asked.dialect is Dialect.MISTRAL else OpenAIAnswer
         options = asked.body.stream_options
@@ -134,6 +136,7 @@ class Chat:
             model=self.config.model.name,
             prices=prices,
             vocabulary=self.vocabulary,
+            pictures=prompt.shown,
             logprobs=asked.body.logprobs,
             include_usage=bool(options and options.include_usage),
         )
@@ -150,6 +153,7 @@ class Chat:
             "prompt_tokens": len(prompt.token_ids),
             "text_tokens": prompt.text_tokens,
             "image_tokens": prompt.image_tokens,
+            "pictures": [picture_body(shown) for shown in prompt.shown],
             "max_completion_tokens": most,
             "max_context_tokens": self.max_context_tokens,
             "quote": {
@@ -161,8 +165,14 @@ class Chat:
         }
 
     def _picture_rules(self) -> PictureRules:
-        preprocess = self.config.preprocess
-        return PictureRules(preprocess.max_picture_bytes, UrlPolicy.of(preprocess.fetch))
+        preprocess, documents = self.config.preprocess, self.config.preprocess.documents
+        return PictureRules(
+            preprocess.max_picture_bytes,
+            UrlPolicy.of(preprocess.fetch),
+            preprocess.max_frames,
+            documents.max_bytes if documents.enabled else None,
+            documents.dpi,
+        )
 
     def _tenant(self, principal: Principal) -> Tenant:
         """Teams are told apart by their ids: names can be changed. Nobody has a ``priority`` over

@@ -1,72 +1,87 @@
-"""Pictures out of data URLs, and addresses of pictures. Only the wrapping is looked at here;
-decoding and fetching are preprocessing's."""
+"""Pictures and documents that parts of a message carry, and addresses of pictures.
+
+Only the wrapping is looked at here; decoding and fetching are preprocessing's.
+"""
 
 from __future__ import annotations
 
-import binascii
 import re
 from dataclasses import dataclass
 
 from serve_app.errors import InvalidRequest
+from serve_app.gateway.content_parts import DocumentPart, ImagePart, page_ranges
+from serve_app.gateway.data_urls import Carried
 from serve_app.messages import PictureSource
 from serve_app.preprocess.picture_urls import NOTHING_ALLOWED, UrlPolicy
+from serve_app.preprocess.wish import FIRST_FRAME, Frames, Pages
 
-MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")
-_DATA_URL = re.compile(r"data:(?P<media>[\w.+-]*/?[\w.+-]*)(?:;[\w.+-]+=[\w.+-]*)*;base64,", re.I)
+PICTURES = Carried("picture", ("image/jpeg", "image/png", "image/webp", "image/gif"))
+DOCUMENTS = Carried("document", ("application/pdf",))
 _ADDRESS = re.compile(r"https?:", re.I)
-_SPELLINGS = {"image/jpg": "image/jpeg"}
 
 
 @dataclass(frozen=True, slots=True)
 class PictureRules:
-    """What is taken: ``max_bytes`` of a picture that is sent along, and which addresses."""
+    """What is taken.
+
+    Attributes:
+        max_bytes: of a picture that is sent along.
+        addresses: which are fetched.
+        max_frames: of one picture.
+        max_document_bytes: None where documents are not taken.
+        dpi: of a document whose sender names none.
+    """
 
     max_bytes: int
     addresses: UrlPolicy = NOTHING_ALLOWED
+    max_frames: int = 1
+    max_document_bytes: int | None = None
+    dpi: int = 150
 
 
-def picture_source(url: str, param: str, rules: PictureRules) -> PictureSource:
-    """The picture that ``url`` holds, or its address if it may be fetched.
+def source_of(part: ImagePart | DocumentPart, place: str, rules: PictureRules) -> PictureSource:
+    """What the part at ``place`` in the body carries, or its address if it may be fetched.
 
     Raises:
-        InvalidRequest: neither; ``param`` names it.
+        InvalidRequest: neither; the field is named.
     """
+    if isinstance(part, ImagePart):
+        return _picture(part, f"{place}.image_url", rules)
+    return _document(part, f"{place}.document_url", rules)
+
+
+def _picture(part: ImagePart, param: str, rules: PictureRules) -> PictureSource:
+    url, detail = part.image_url.url, part.image_url.detail or "auto"
+    frames = _frames(part, param, rules)
     if _ADDRESS.match(url):
         rules.addresses.check(url, param)
-        return PictureSource(b"", param, url)
-    return PictureSource(picture_bytes(url, param, rules.max_bytes), param)
+        return PictureSource(b"", param, url, frames, detail)
+    data = PICTURES.bytes_of(url, param, rules.max_bytes)
+    return PictureSource(data, param, None, frames, detail)
 
 
-def picture_bytes(url: str, param: str, max_bytes: int) -> bytes:
-    """The encoded picture inside ``url``.
-
-    Raises:
-        InvalidRequest: not a base64 data URL of a type we read, or too large; ``param`` names it.
-    """
-    head = _DATA_URL.match(url)
-    if head is None:
+def _frames(part: ImagePart, param: str, rules: PictureRules) -> Frames:
+    asked = part.image_url.frames
+    if asked is None:
+        return FIRST_FRAME
+    indices = tuple(asked.indices or ())
+    if (asked.count or len(indices)) > rules.max_frames:
         raise InvalidRequest(
-            "a picture must be a data URL such as 'data:image/png;base64,…'", param=param
+            f"{asked.count or len(indices)} frames are asked for; at most {rules.max_frames} may be"
+            " of one picture",
+            param=f"{param}.frames",
+            code="too_many_frames",
         )
-    media = head["media"].lower()
-    if _SPELLINGS.get(media, media) not in MEDIA_TYPES:
+    return Frames(asked.count, indices)
+
+
+def _document(part: DocumentPart, param: str, rules: PictureRules) -> PictureSource:
+    if rules.max_document_bytes is None:
         raise InvalidRequest(
-            f"pictures may be {', '.join(MEDIA_TYPES)}, not '{media[:40]}'",
+            "documents are not enabled here; send pages as pictures",
             param=param,
             code="unsupported_value",
         )
-    encoded = url[head.end() :]
-    too_large = InvalidRequest(
-        f"the picture is larger than {max_bytes} bytes", param=param, code="picture_too_large"
-    )
-    if len(encoded) // 4 * 3 > max_bytes + 2:  # at most two bytes of that are padding
-        raise too_large
-    try:
-        picture = binascii.a2b_base64(encoded, strict_mode=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest("the picture is not valid base64", param=param) from None
-    if len(picture) > max_bytes:
-        raise too_large
-    if not picture:
-        raise InvalidRequest("the picture is empty", param=param)
-    return picture
+    data = DOCUMENTS.bytes_of(part.document_url, param, rules.max_document_bytes)
+    pages = Pages(page_ranges(part.pages) if part.pages else (), part.dpi or rules.dpi)
+    return PictureSource(data, param, None, pages, part.detail or "auto")

@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 
 from yarl import URL
 
-from serve_app.config import Preprocess
 from serve_app.errors import ApiError, InvalidRequest, Overloaded
 from serve_app.log import logger
 from serve_app.messages import PrepareRequest
+from serve_app.preparing import Preprocess
 from serve_app.preprocess.byte_budget import ByteBudget, Portion
 from serve_app.preprocess.download import Downloader, NoPicture, has_c_parser, late, system_trust
 from serve_app.preprocess.network import Network, PinnedConnector

@@ -99,7 +99,13 @@ class Preprocess:
         if patches:
             self._metrics.pictures.inc(len(patches))
         self._metrics.seconds.observe(time.perf_counter() - started)
-        return Prompt(prepared.token_ids, prepared.text_tokens, prepared.image_tokens, patches)
+        return Prompt(
+            prepared.token_ids,
+            prepared.text_tokens,
+            prepared.image_tokens,
+            patches,
+            prepared.shown,
+        )
 
 
 def _distinct(prepared: PreparedPrompt) -> list[np.ndarray]:

@@ -102,7 +102,7 @@ class EngineTiers:
         async with self._fetcher.filled(request) as whole:
             ready = self._preparer.prepare(whole)
         patches = tuple(Patches(picture, array) for picture, array in ready.pictures)
-        return Prompt(ready.token_ids, ready.text_tokens, ready.image_tokens, patches)
+        return Prompt(ready.token_ids, ready.text_tokens, ready.image_tokens, patches, ready.shown)
 
     async def generate(
         self, request: GenerationRequest, prompt: Prompt

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from serve_app.errors import InvalidRequest
+from serve_app.gateway.content_parts import ImagePart, ImageUrl
 from serve_app.gateway.fields import Dialect
-from serve_app.gateway.pictures import PictureRules, picture_bytes, picture_source
+from serve_app.gateway.pictures import PICTURES, PictureRules, source_of
 from serve_app.gateway.question import Question, question_of
 from serve_app.gateway.validation import parse_chat
 from serve_app.messages import PictureSource
@@ -26,6 +27,10 @@ def url(data: bytes = PNG, media: str = "image/png") -> str:
 
 def image(data: bytes = PNG) -> Any:
     return {"type": "image_url", "image_url": {"url": url(data), "detail": "low"}}
+
+
+def part(address: str) -> ImagePart:
+    return ImagePart(type="image_url", image_url=ImageUrl(url=address))
 
 
 def question(messages: list[Any], max_pictures: int = 8, **fields: Any) -> Question:
@@ -110,11 +115,11 @@ def test_too_many_pictures_are_refused_before_any_is_decoded() -> None:
     "media", ["image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif", "IMAGE/PNG"]
 )
 def test_the_four_formats_are_taken(media: str) -> None:
-    assert picture_bytes(url(media=media), "p", 1000) == PNG
+    assert PICTURES.bytes_of(url(media=media), "p", 1000) == PNG
 
 
 def test_parameters_of_a_media_type_do_not_hurt() -> None:
-    assert picture_bytes(url(media="image/png;charset=utf-8"), "p", 1000) == PNG
+    assert PICTURES.bytes_of(url(media="image/png;charset=utf-8"), "p", 1000) == PNG
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_parameters_of_a_media_type_do_not_hurt() -> None:
 )
 def test_a_bad_picture_url_is_refused_and_never_echoed(bad: str, word: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        picture_bytes(bad, "messages[0].content[1].image_url", 1000)
+        PICTURES.bytes_of(bad, "messages[0].content[1].image_url", 1000)
     assert caught.value.param == "messages[0].content[1].image_url"
     assert word in caught.value.message
     assert bad[30:] not in caught.value.message or len(bad) < 31
@@ -146,16 +151,16 @@ def test_a_bad_picture_url_is_refused_and_never_echoed(bad: str, word: str) -> N
 @pytest.mark.parametrize("address", ["https://example.com/a.png?s=1", "HTTP://example.com/a.png"])
 def test_addresses_are_refused_unless_the_operator_allows_them(address: str) -> None:
     with pytest.raises(InvalidRequest, match=r"preprocess\.fetch\.allow_hosts") as caught:
-        picture_source(address, "p", PictureRules(1000))
-    assert (caught.value.param, caught.value.code) == ("p", "unsupported_value")
+        source_of(part(address), "p", PictureRules(1000))
+    assert (caught.value.param, caught.value.code) == ("p.image_url", "unsupported_value")
 
 
 def test_an_allowed_address_is_left_to_preprocessing() -> None:
     rules = PictureRules(1000, UrlPolicy({"example.com"}))
     address = "https://example.com/a.png?s=1"
-    assert picture_source(address, "p", rules) == PictureSource(b"", "p", address)
-    assert picture_source(url(), "p", rules) == PictureSource(PNG, "p")
+    assert source_of(part(address), "p", rules) == PictureSource(b"", "p.image_url", address)
+    assert source_of(part(url()), "p", rules) == PictureSource(PNG, "p.image_url")
 
 
 def test_a_picture_of_exactly_the_limit_passes() -> None:
-    assert len(picture_bytes(url(b"x" * 1000), "p", 1000)) == 1000
+    assert len(PICTURES.bytes_of(url(b"x" * 1000), "p", 1000)) == 1000

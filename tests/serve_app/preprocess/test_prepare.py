@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from PIL import Image as Pillow
 from serve_app.config import Preprocess
 from serve_app.errors import InvalidRequest
 from serve_app.messages import PictureSource, PrepareRequest
-from serve_app.preprocess.decode import decode_picture
+from serve_app.preprocess.decode import decoded_frames
 from serve_app.preprocess.prepare import Preparer
+from serve_app.preprocess.wish import Sight
 from shards.conversation import Conversation, Image, Message, Text
 from shards.errors import RequestError
 from shards.pixels import content_hash, patches
@@ -38,11 +40,11 @@ def decoded(monkeypatch) -> list[str]:
     """The places whose pictures were decoded."""
     places: list[str] = []
 
-    def spy(data: bytes, limits: Preprocess, param: str) -> Pillow.Image:
+    def spy(data: bytes, sight: Sight, limits: Preprocess, param: str) -> Iterator[Pillow.Image]:
         places.append(param)
-        return decode_picture(data, limits, param)
+        return decoded_frames(data, sight, limits, param)
 
-    monkeypatch.setattr("serve_app.preprocess.prepare.decode_picture", spy)
+    monkeypatch.setattr("serve_app.preprocess.prepare.decoded_frames", spy)
     return places
 
 
