@@ -2,6 +2,7 @@
 
 import ipaddress
 
+import kubernetes_validate
 import pytest
 
 from ops.deploy.fences import network_policies
@@ -10,6 +11,7 @@ from ops.problem import Problem
 from serve_app.config import load_config
 from tests.ops.deploy.looking import of_kind
 from tests.ops.deploy.platforms import described, pairs, platforms, profiles, rendered
+from tests.ops.deploy.test_valid import KUBERNETES
 
 EACH = pytest.mark.parametrize(("profile", "platform"), pairs())
 OURS = {"app.kubernetes.io/part-of": "pixtral"}
@@ -194,6 +196,7 @@ def test_what_is_taken_out_of_a_block_lies_within_it():
         for each in fetching(allow_public=True)
         if each["metadata"]["name"].endswith("pictures")
     )
+    kubernetes_validate.validate(policy, KUBERNETES, strict=True)
     for rule in policy["spec"]["egress"]:
         for peer in rule["to"]:
             block = ipaddress.ip_network(peer["ipBlock"]["cidr"])
