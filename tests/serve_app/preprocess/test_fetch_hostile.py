@@ -300,8 +300,8 @@ async def test_a_handshake_that_never_ends_is_left(fetcher, internet, server, mo
     mute = await asyncio.start_server(accept, "127.0.0.1", 0)
     async with mute:
         monkeypatch.setitem(server.ports, True, mute.sockets[0].getsockname()[1])
-        asked = fetcher(connect_timeout_s=0.2)
-        assert (await missed(asked, URL)).message == LATE
+        asked = fetcher(connect_timeout_s=0.2, timeout_s=300)
+        assert (await asyncio.wait_for(missed(asked, URL), 30)).message == LATE
         assert outcomes(asked) == {"timeout": 1}
 
 
