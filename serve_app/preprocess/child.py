@@ -145,8 +145,9 @@ class WorkerProcess:
         raise self._fault(answer)
 
     def cut(self, data: bytes, task: Cut, timeout_s: float, take: Take) -> None:
-        """Each picture's grid and patches, in order, to ``take``, which must copy: the array (float32
-        [patches, 3 · 16 · 16]) is over memory that the next one is written to.
+        """Each picture's grid and patches, in order, to ``take``, which must copy.
+
+        The array, float32 [patches, 3 · 16 · 16], lies over memory that the next one is written to.
 
         Args:
             timeout_s: for each picture.

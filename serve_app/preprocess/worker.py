@@ -64,6 +64,9 @@ class Work:
         self._rules = rules
         self._file = mmap.mmap(files, 0, access=mmap.ACCESS_READ)
         self._patches = np.frombuffer(mmap.mmap(patches, 0), np.float32)
+        # The mappings have their own.
+        os.close(files)
+        os.close(patches)
 
     def warm_up(self) -> None:
         """Nothing can be imported later, as no file can be opened then."""
