@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
+import random
 import tracemalloc
 from typing import Any
 
 import pytest
 import trustme
 
+from serve_app.errors import InvalidRequest
 from serve_app.preprocess import fetch
 from tests.serve_app.preprocess.fetching import URL, fetched, missed, outcomes
 from tests.serve_app.preprocess.internet import (
@@ -139,6 +142,42 @@ async def test_what_is_no_sound_answer_is_refused(fetcher, server, answer):
     error = await missed(asked, URL)
     assert error.code in ("image_url_unavailable", "picture_too_large")
     assert sum(outcomes(asked).values()) == 1
+
+
+async def test_mutated_answers_are_pictures_or_refusals_and_nothing_else(fetcher, server):
+    dice = random.Random(6)
+    seeds = (
+        OK + b"Content-Type: image/png\r\nContent-Length: 5\r\n\r\nabcde",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n5;a=b\r\nabcde\r\n0\r\nX: y\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /b.png\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b",
+    )
+    asked = fetcher(timeout_s=2.0)
+    for _ in range(400):
+        server.other = raw(_mutated(dice, dice.choice(seeds)))
+        with contextlib.suppress(InvalidRequest):
+            (picture,) = await fetched(asked, f"http://{HOST}/a.png")
+            assert len(picture) < 2_000
+    assert {"fetched", "broken", "status", "redirect"} <= set(outcomes(asked))
+    assert asked._budget._taken == 0
+
+
+def _mutated(dice: random.Random, answer: bytes) -> bytes:
+    changed = bytearray(answer)
+    for _ in range(dice.randint(1, 4)):
+        place = dice.randrange(len(changed))
+        match dice.randrange(4):
+            case 0:
+                changed[place] = dice.choice(b"\r\n\x00 :;,-+0129aZ\xff\t")
+            case 1:
+                changed[place:place] = dice.choice(
+                    [b"\r\n", b"\n", b"\r", b" ", b"\x00", b"9" * 20]
+                )
+            case 2:
+                del changed[place : place + dice.randint(1, 8)]
+            case _:
+                changed += changed[place:]
+    return bytes(changed or b"x")
 
 
 async def test_what_a_host_sends_beyond_its_answer_is_never_read_as_another(fetcher, server):
