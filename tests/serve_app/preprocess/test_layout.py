@@ -26,7 +26,10 @@ def tokenizer() -> Tokenizer:
 
 
 def request_of(
-    *wishes: Wish, parts: tuple[Text | Image, ...] = (), **fields: int
+    *wishes: Wish,
+    parts: tuple[Text | Image, ...] = (),
+    max_pictures: int | None = None,
+    max_prompt_tokens: int | None = None,
 ) -> PrepareRequest:
     """A question about a file for each wish, in the order of ``parts``."""
     names = (FIRST, SECOND, THIRD)
