@@ -13,13 +13,13 @@ from serve_app.config import Preprocess
 from serve_app.errors import GenerationFailed
 from serve_app.gateway.tiers import Readiness
 from serve_app.messages import JournalPage, Patches, PrepareRequest, Prompt, Pulse
-from serve_app.preprocess.prepare import Preparer
 from shards.engine import Engine
 from shards.request import Delta, GenerationRequest, never_begun
 from shards.simulated import SimulatedRunner, hashed
 from shards.step import SampleSpec
 from shards.tally import Tally
 from shards.tokenizer import Tokenizer
+from tests.serve_app.preprocess.shared_workers import preparer
 from tests.shards.spelling import spell
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class EngineTiers:
         self.journal_error: Exception | None = None
         self.aborted: list[str] = []
         self._vocabulary = vocabulary
-        self._preparer = Preparer(tokenizer, preprocess)
+        self._preparer = preparer(tokenizer, preprocess)
         self._made_up = hashed(len(vocabulary))
         self._eos_id = vocabulary.eos_id
         self._streams: dict[str, _Stream] = {}
@@ -87,8 +87,8 @@ class EngineTiers:
         self.prepared.append(request)
         if self.prepare_error is not None:
             raise self.prepare_error
-        ready = self._preparer.prepare(request)
-        patches = tuple(Patches(picture, array) for picture, array in ready.pictures)
+        ready = await self._preparer.prepare(request)
+        patches = tuple(Patches(cut.picture, cut.patches) for cut in ready.pictures)
         return Prompt(ready.token_ids, ready.text_tokens, ready.image_tokens, patches, ready.shown)
 
     async def generate(
