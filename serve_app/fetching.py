@@ -13,25 +13,8 @@ class Fetching(BaseModel):
     """Nothing is fetched unless ``allow_hosts`` or ``allow_public`` says so.
 
     Whatever is listed, no private, loopback, link-local or other special address is ever connected
-    to (preprocess/addresses.py), and each redirect is checked anew. Limits are of each replica.
-
-    Attributes:
-        allow_hosts: hosts that pictures may come from, as ``images.example.com`` or
-            ``*.example.com`` (any name below it), with ``:port`` for other ports than the scheme's.
-        allow_public: any public host, on its scheme's own port.
-        allow_http: pictures without TLS, too; never after a redirect from https.
-        refused_networks: never connected to, besides the special ones: of a company that uses
-            public addresses inside, as ``203.0.113.0/24``.
-        max_request_bytes: of all pictures that one request has fetched.
-        max_held_bytes: of all fetched pictures that wait or are decoded; beyond it requests are
-            refused with 503.
-        max_requests: that fetch at once; more are refused with 503, and those without addresses
-            find room.
-        max_per_request: pictures of one request that are fetched side by side.
-        max_per_host: connections to one host.
-        timeout_s: for all pictures of a request, redirects and waits included.
-        connect_timeout_s: for one connection, its TLS handshake included.
-        max_redirects: of one picture.
+    to (preprocess/addresses.py), and each redirect is checked anew. A picture itself may be as
+    large as one that is sent along. Limits are of each replica.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -23,6 +23,9 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _PASSING = (408, 425, 429)
 _MAX_LINE_BYTES = 8_190
 _MAX_HEADERS = 128
+# A chunk costs microseconds of the event loop however small it is; no server that means well sends
+# more than a few such as these.
+_FREE_CHUNKS, _LEAST_CHUNK_BYTES = 1_000, 64
 
 
 class NoPicture(Exception):  # noqa: N818  (reads as what it is)
@@ -89,17 +92,18 @@ class Downloader:
                 UNAVAILABLE,
             ) from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise NoPicture(
-                "broken", "the picture's host did not answer as a web server does", UNAVAILABLE
-            ) from error
+            raise _broken() from error
 
     async def _body(self, answer: aiohttp.ClientResponse, portion: Portion) -> bytes:
         self._check(answer)
-        chunks, size = [], 0
-        async for chunk in answer.content.iter_any():
+        chunks, size, ends = [], 0, 0
+        async for chunk, ended in answer.content.iter_chunks():
             size += len(chunk)
+            ends += ended
             if size > self._max_bytes:
                 raise self._too_large()
+            if ends > _FREE_CHUNKS and size < ends * _LEAST_CHUNK_BYTES:
+                raise _broken()
             _take(portion, len(chunk))
             chunks.append(chunk)
         return b"".join(chunks)
@@ -113,7 +117,8 @@ class Downloader:
                 f"the picture's host answered with status {status}",
                 UNAVAILABLE if passing else CODE,
             )
-        if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        encodings = answer.headers.getall("Content-Encoding", ())
+        if any(each.strip().lower() != "identity" for each in encodings):
             raise NoPicture("encoded", "the picture's host sent it compressed, unasked")
         if answer.content_length is not None and answer.content_length > self._max_bytes:
             raise self._too_large()
@@ -136,6 +141,12 @@ def has_c_parser() -> bool:
 def system_trust() -> ssl.SSLContext:
     """The certificates that this machine trusts, or those that SSL_CERT_FILE names."""
     return ssl.create_default_context()
+
+
+def _broken() -> NoPicture:
+    return NoPicture(
+        "broken", "the picture's host did not answer as a web server does", UNAVAILABLE
+    )
 
 
 def _take(portion: Portion, count: int) -> None:

@@ -180,7 +180,7 @@ class Fetcher:
         if self._downloader is None:
             limits = self._limits
             connector = PinnedConnector(
-                self._network or Network(limits.max_requests),
+                self._network or Network(limits.max_requests * limits.max_per_request),
                 trust=self._trust or system_trust(),
                 refused=map(ipaddress.ip_network, limits.refused_networks),
                 max_per_host=limits.max_per_host,

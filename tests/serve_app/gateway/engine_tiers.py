@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -13,6 +14,9 @@ from serve_app.config import Preprocess
 from serve_app.errors import GenerationFailed
 from serve_app.gateway.tiers import Readiness
 from serve_app.messages import JournalPage, Patches, PrepareRequest, Prompt, Pulse
+from serve_app.preprocess.fetch import Fetcher
+from serve_app.preprocess.network import Network
+from serve_app.telemetry import FetchMetrics
 from shards.engine import Engine
 from shards.request import Delta, GenerationRequest, never_begun
 from shards.simulated import SimulatedRunner, hashed
@@ -43,7 +47,14 @@ class EngineTiers:
     ``aborted`` ids as they were asked for, ``tallies`` as the journals of all groups have them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, preprocess: Preprocess) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        preprocess: Preprocess,
+        network: Network | None = None,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
+        """``network`` and ``trust``: of a test's own internet, for pictures that are fetched."""
         vocabulary = tokenizer.vocabulary
         self.reply: tuple[int, ...] = ()
         self.prepare_error: Exception | None = None
@@ -61,6 +72,7 @@ class EngineTiers:
         self.aborted: list[str] = []
         self._vocabulary = vocabulary
         self._preparer = preparer(tokenizer, preprocess)
+        self._fetcher = Fetcher(preprocess, FetchMetrics(), network, trust)
         self._made_up = hashed(len(vocabulary))
         self._eos_id = vocabulary.eos_id
         self._streams: dict[str, _Stream] = {}
@@ -87,7 +99,8 @@ class EngineTiers:
         self.prepared.append(request)
         if self.prepare_error is not None:
             raise self.prepare_error
-        ready = await self._preparer.prepare(request)
+        async with self._fetcher.filled(request) as whole:
+            ready = await self._preparer.prepare(whole)
         patches = tuple(Patches(cut.picture, cut.patches) for cut in ready.pictures)
         return Prompt(ready.token_ids, ready.text_tokens, ready.image_tokens, patches, ready.shown)
 
