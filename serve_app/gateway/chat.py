@@ -82,6 +82,7 @@ class Chat:
             asked.max_pictures,
             self.max_context_tokens - (asked_max_tokens(asked.body) or 1),
             Trail(asked.principal.team_name),
+            self._tenant(asked.principal).cache_salt,
         )
         return await self.tiers.prepare(request)
 
