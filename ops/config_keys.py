@@ -31,6 +31,13 @@ _FETCH: Mapping[str, str] = {
     "connect_timeout_s": "For one connection, its TLS handshake included.",
     "max_redirects": "Of one picture.",
 }
+_DOCUMENTS: Mapping[str, str] = {
+    "enabled": "PDFs in `document_url` parts are taken, page by page as pictures; needs the extra"
+    " `documents`.",
+    "max_bytes": "Largest document as it is sent.",
+    "max_pages": "That may be shown of one document; `gateway.max_pictures` counts them, too.",
+    "dpi": "Dots per inch of a page where the request names none.",
+}
 _SECTIONS: Mapping[str, Mapping[str, str]] = {
     "model": {
         "path": "The checkpoint's folder, in Mistral's or Hugging Face's layout.",
@@ -62,6 +69,7 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
         "num_cpus": "Booked with Ray per replica.",
         "max_ongoing_requests": "Requests in flight per replica.",
         **{f"fetch.{key}": text for key, text in _FETCH.items()},
+        **{f"documents.{key}": text for key, text in _DOCUMENTS.items()},
         **{f"autoscaling.{key}": text for key, text in _AUTOSCALING.items()},
     },
     "vision": {

@@ -327,6 +327,11 @@ class Config(_Frozen):
         """What a vision replica may keep: nothing where no prefixes are kept either."""
         return 0 if self.decoder.prefix_cache == "off" else self.vision.feature_cache_bytes
 
+    @property
+    def patch_cache_bytes(self) -> int:
+        """What a preprocessing replica may keep: likewise."""
+        return 0 if self.decoder.prefix_cache == "off" else self.preprocess.patch_cache_bytes
+
     @model_validator(mode="after")
     def _one_writer_on_sqlite(self) -> Config:
         if self.accounting.single_gateway and self.gateway.autoscaling.max_replicas > 1:

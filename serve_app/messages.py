@@ -59,7 +59,8 @@ class PrepareRequest:
     """A conversation and its pictures; an ``Image`` of the conversation is an index into them.
 
     ``max_pictures`` counts frames and pages, too. A prompt with pictures of more than
-    ``max_prompt_tokens`` is refused before they are decoded.
+    ``max_prompt_tokens`` is refused before they are decoded. What is found in files is kept for
+    those with the same ``cache_salt``.
     """
 
     request_id: str
@@ -68,6 +69,7 @@ class PrepareRequest:
     max_pictures: int | None = None
     max_prompt_tokens: int | None = None
     trail: Trail = NO_TRAIL
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ class Preprocess(BaseModel):
         formats: what pictures may be; more decoders are more to attack. ``heif`` needs the extra
             ``heif``. Of an animation the first frame is shown unless others are asked for.
         max_picture_pixels: exact resizing works in float32, 12 bytes a pixel.
-        max_picture_tokens, max_request_picture_tokens: of one picture, and of all that a request
-            holds. What has more is scaled down until it has not (preprocess/sizing.py).
+        max_picture_tokens: of one picture; a larger one is scaled down until it fits. Null: none.
+        max_request_picture_tokens: of all that a request holds; the largest are scaled down until
+            they fit (preprocess/sizing.py). Null: none but the context.
         max_frames: that may be shown of one animation or TIFF.
         workers: processes that decode, each on one core and niced; one picture after the other.
         picture_timeout_s: wall-clock time for one picture; a worker that takes longer is replaced.

@@ -85,6 +85,11 @@ class PreprocessMetrics:
 
     def __init__(self) -> None:
         self.pictures = counter("pixtral_preprocess_pictures_total", "Pictures decoded")
+        self.known_pictures = counter(
+            "pixtral_preprocess_known_pictures_total",
+            "Pictures that were not decoded again: their patches were kept",
+        )
+        self.cached_bytes = level("pixtral_preprocess_cached_bytes", "Of patches that are kept")
         self.refused = counter(
             "pixtral_preprocess_refused_total", "Requests refused as invalid while preparing"
         )
@@ -94,7 +99,7 @@ class PreprocessMetrics:
             _SECONDS,
         )
         self.waiting = level(
-            "pixtral_preprocess_waiting_requests", "Taken in, with no thread to prepare them yet"
+            "pixtral_preprocess_waiting_requests", "With no thread to tokenise them yet"
         )
         self.queue_seconds = histogram(
             "pixtral_preprocess_queue_seconds", "Wait of one request for a thread", _SECONDS

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, _imaging
 
 _BYTES_PER_PIXEL = 4
 
@@ -40,7 +40,7 @@ _pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 def keep_pictures_whole(max_pixels: int) -> None:
     """From now on Pillow keeps pictures of so many pixels in one piece, as Arrow wants them."""
     block = _BYTES_PER_PIXEL * max_pixels
-    Image.core.set_block_size(-(-block // 4096) * 4096)
+    _imaging.set_block_size(-(-block // 4096) * 4096)
 
 
 @contextmanager
@@ -64,6 +64,6 @@ def rgbx(image: Image.Image) -> Iterator[NDArray[np.uint8]]:
     )
     size = image.height * image.width * _BYTES_PER_PIXEL
     memory = (ctypes.c_uint8 * size).from_address(child.buffers[1])
-    yield np.frombuffer(memory, np.uint8).reshape(shape)
+    yield np.ctypeslib.as_array(memory).reshape(shape)
     # Both own the memory, and were needed until here.
     del schema, capsule

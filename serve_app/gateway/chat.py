@@ -25,7 +25,6 @@ from serve_app.gateway.sampling import asked_max_tokens, sampling_of, with_room
 from serve_app.gateway.scribe import BodyScribe, EventScribe, Scribe
 from serve_app.gateway.tiers import Tiers
 from serve_app.messages import PrepareRequest, Prompt, Trail
-from serve_app.preprocess.picture_urls import UrlPolicy
 from shards.detokenizer import Vocabulary
 from shards.request import GenerationRequest, GrammarSpec, Sampling, Tenant
 
@@ -69,7 +68,7 @@ class Chat:
         most = gateway.max_pictures
         if principal.max_pictures is not None:
             most = min(most, principal.max_pictures)
-        question = question_of(body, most, self._picture_rules())
+        question = question_of(body, most, PictureRules.of(self.config.preprocess))
         grammar = grammar_of(body, question.prefix)
         return Asked(request_id, principal, dialect, body, question, sampling, most, grammar)
 
@@ -83,6 +82,7 @@ class Chat:
             asked.max_pictures,
             self.max_context_tokens - (asked_max_tokens(asked.body) or 1),
             Trail(asked.principal.team_name),
+            self._tenant(asked.principal).cache_salt,
         )
         return await self.tiers.prepare(request)
 
@@ -163,16 +163,6 @@ class Chat:
                 "max_total": format_usd(given + answered),
             },
         }
-
-    def _picture_rules(self) -> PictureRules:
-        preprocess, documents = self.config.preprocess, self.config.preprocess.documents
-        return PictureRules(
-            preprocess.max_picture_bytes,
-            UrlPolicy.of(preprocess.fetch),
-            preprocess.max_frames,
-            documents.max_bytes if documents.enabled else None,
-            documents.dpi,
-        )
 
     def _tenant(self, principal: Principal) -> Tenant:
         """Teams are told apart by their ids: names can be changed. Nobody has a ``priority`` over

@@ -12,10 +12,11 @@ from serve_app.errors import InvalidRequest
 from serve_app.gateway.content_parts import DocumentPart, ImagePart, page_ranges
 from serve_app.gateway.data_urls import Carried
 from serve_app.messages import PictureSource
-from serve_app.preprocess.picture_urls import NOTHING_ALLOWED, UrlPolicy
+from serve_app.preparing import Preprocess
+from serve_app.preprocess.picture_urls import UrlPolicy
+from serve_app.preprocess.rules import MEDIA_TYPES
 from serve_app.preprocess.wish import FIRST_FRAME, Frames, Pages
 
-PICTURES = Carried("picture", ("image/jpeg", "image/png", "image/webp", "image/gif"))
 DOCUMENTS = Carried("document", ("application/pdf",))
 _ADDRESS = re.compile(r"https?:", re.I)
 
@@ -25,6 +26,7 @@ class PictureRules:
     """What is taken.
 
     Attributes:
+        pictures: what data URLs of pictures may hold.
         max_bytes: of a picture that is sent along.
         addresses: which are fetched.
         max_frames: of one picture.
@@ -32,11 +34,25 @@ class PictureRules:
         dpi: of a document whose sender names none.
     """
 
+    pictures: Carried
     max_bytes: int
-    addresses: UrlPolicy = NOTHING_ALLOWED
-    max_frames: int = 1
-    max_document_bytes: int | None = None
-    dpi: int = 150
+    addresses: UrlPolicy
+    max_frames: int
+    max_document_bytes: int | None
+    dpi: int
+
+    @classmethod
+    def of(cls, config: Preprocess) -> PictureRules:
+        documents = config.documents
+        types = tuple(media for form in config.formats for media in MEDIA_TYPES[form])
+        return cls(
+            pictures=Carried("picture", types),
+            max_bytes=config.max_picture_bytes,
+            addresses=UrlPolicy.of(config.fetch),
+            max_frames=config.max_frames,
+            max_document_bytes=documents.max_bytes if documents.enabled else None,
+            dpi=documents.dpi,
+        )
 
 
 def source_of(part: ImagePart | DocumentPart, place: str, rules: PictureRules) -> PictureSource:
@@ -56,7 +72,7 @@ def _picture(part: ImagePart, param: str, rules: PictureRules) -> PictureSource:
     if _ADDRESS.match(url):
         rules.addresses.check(url, param)
         return PictureSource(b"", param, url, frames, detail)
-    data = PICTURES.bytes_of(url, param, rules.max_bytes)
+    data = rules.pictures.bytes_of(url, param, rules.max_bytes)
     return PictureSource(data, param, None, frames, detail)
 
 

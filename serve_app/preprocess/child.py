@@ -115,7 +115,9 @@ class WorkerProcess:
             theirs.close()
             os.close(file)
             os.close(patches)
-        confinement = Confinement(memory_bytes, os.getpid(), filter_required)
+        confinement = Confinement(
+            memory_bytes, os.getpid(), filter_required, threads="heif" in rules.formats
+        )
         self._deadline = time.monotonic() + _START_TIMEOUT_S
         self._send(pickle.dumps(Start(rules, confinement)))
         answer = self._receive()

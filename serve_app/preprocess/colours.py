@@ -24,13 +24,18 @@ def in_srgb(image: Image.Image) -> Image.Image:
     space, profile = _profile(image)
     if profile is None:
         return rgb_on_white(image)
-    if space == "CMYK":
-        return _converted(image, profile) if image.mode == "CMYK" else rgb_on_white(image)
-    grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
-    if grey != (space == "L"):
-        return rgb_on_white(image)
+    if space == "CMYK" == image.mode:
+        return _converted(image, profile)
     flat = rgb_on_white(image)
-    return _converted(flat.getchannel(0) if grey else flat, profile)
+    if space == "L" and _is_grey(image):
+        return _converted(flat.getchannel(0), profile)
+    if space == "RGB" and not (_is_grey(image) or image.mode == "CMYK"):
+        return _converted(flat, profile)
+    return flat
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
 
 
 def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:

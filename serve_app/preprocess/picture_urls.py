@@ -94,9 +94,6 @@ class UrlPolicy:
         return not names.isdisjoint(self.allow_hosts)
 
 
-NOTHING_ALLOWED = UrlPolicy()
-
-
 def redirect_target(base: URL, location: str) -> str:
     """What a ``Location`` header means at ``base``: an address that is yet to be checked."""
     origin = f"{base.scheme}://{base.host_port_subcomponent}"

@@ -28,11 +28,13 @@ class Confinement:
     memory_bytes: of address space, to be had once the worker is ready.
     parent: process id of who started it, and whose end ends it.
     filter_required: whether a kernel that takes no filter of system calls is an error.
+    threads: whether it may start threads, as some decoders insist on.
     """
 
     memory_bytes: int
     parent: int
     filter_required: bool
+    threads: bool = False
 
 
 def enter(confinement: Confinement) -> bool:
@@ -51,13 +53,15 @@ def enter(confinement: Confinement) -> bool:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_DESCRIPTORS, _MOST_DESCRIPTORS))
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    if not confinement.threads:
+        # It counts threads as processes.
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     limit = _address_space() + confinement.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     _prctl(_PR_SET_DUMPABLE, 0)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     try:
-        confine()
+        confine(threads=confinement.threads)
     except SeccompError:
         if confinement.filter_required:
             raise

@@ -45,14 +45,21 @@ _ALLOWED: dict[str, tuple[int | None, int]] = {
 # Allowed unless their third argument asks for executable pages.
 _MAPPING: dict[str, tuple[int, int]] = {"mmap": (9, 222), "mprotect": (10, 226)}
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+# With threads; a new process is none of them.
+_THREADS: dict[str, tuple[int, int]] = {"set_robust_list": (273, 99)}
+_CLONE = (56, 220)
+# Its flags lie in memory, where no filter looks; without it, C libraries take ``clone``.
+_CLONE3 = 435
+_CLONE_THREAD = 0x10000
 # x86-64 counts a second set of calls, of 32-bit pointers, from here.
 _X32 = 0x40000000
 _PROT_EXEC = 4
 
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _KILL, _ALLOW, _REFUSE = 0x80000000, 0x7FFF0000, 0x00050000 | errno.EPERM
-# Offsets in struct seccomp_data: call number, architecture, low half of the third argument.
-_NUMBER, _ARCHITECTURE, _THIRD = 0, 4, 32
+_UNKNOWN = 0x00050000 | errno.ENOSYS
+# Offsets in struct seccomp_data: call number, architecture, low halves of two arguments.
+_NUMBER, _ARCHITECTURE, _FIRST, _THIRD = 0, 4, 16, 32
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 
 
@@ -64,8 +71,11 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def confine() -> None:
+def confine(*, threads: bool) -> None:
     """From now on, for this thread and those it may start. Needs ``PR_SET_NO_NEW_PRIVS``.
+
+    Args:
+        threads: whether it may start any.
 
     Raises:
         SeccompError: it is not in force.
@@ -73,7 +83,7 @@ def confine() -> None:
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
         raise SeccompError(f"no filter of system calls is known for {machine}")
-    code = b"".join(_program(*_ARCHITECTURES[machine]))
+    code = b"".join(_program(*_ARCHITECTURES[machine], threads=threads))
     held = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.addressof(held))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -81,10 +91,9 @@ def confine() -> None:
         raise SeccompError(f"the kernel took no filter (error {ctypes.get_errno()})")
 
 
-def _program(column: int, architecture: int) -> list[bytes]:
-    allowed = sorted(
-        number for numbers in _ALLOWED.values() if (number := numbers[column]) is not None
-    )
+def _program(column: int, architecture: int, *, threads: bool) -> list[bytes]:
+    known = {**_ALLOWED, **(_THREADS if threads else {})}
+    allowed = sorted(number for each in known.values() if (number := each[column]) is not None)
     mapping = sorted(numbers[column] for numbers in _MAPPING.values())
     return [
         _step(_LOAD, _ARCHITECTURE),
@@ -94,7 +103,9 @@ def _program(column: int, architecture: int) -> list[bytes]:
         _step(_AT_LEAST, _X32, otherwise=1),
         _step(_RETURN, _REFUSE),
         *(step for number in allowed for step in _if_equal(number, _step(_RETURN, _ALLOW))),
-        *(step for number in mapping for step in _unless_executable(number)),
+        *(step for number in mapping for step in _if_bit(number, _THIRD, _PROT_EXEC, _REFUSE)),
+        *(_if_bit(_CLONE[column], _FIRST, _CLONE_THREAD, _ALLOW) if threads else ()),
+        *_if_equal(_CLONE3, _step(_RETURN, _UNKNOWN)),
         _step(_RETURN, _REFUSE),
     ]
 
@@ -103,13 +114,14 @@ def _if_equal(number: int, step: bytes) -> tuple[bytes, bytes]:
     return _step(_EQUAL, number, otherwise=1), step
 
 
-def _unless_executable(number: int) -> tuple[bytes, ...]:
+def _if_bit(number: int, argument: int, bit: int, answer: int) -> tuple[bytes, ...]:
+    """With the bit set in the argument ``answer`` holds, and without it the opposite."""
     return (
         _step(_EQUAL, number, otherwise=4),
-        _step(_LOAD, _THIRD),
-        _step(_ANY_BIT, _PROT_EXEC, then=1),
-        _step(_RETURN, _ALLOW),
-        _step(_RETURN, _REFUSE),
+        _step(_LOAD, argument),
+        _step(_ANY_BIT, bit, otherwise=1),
+        _step(_RETURN, answer),
+        _step(_RETURN, _ALLOW if answer == _REFUSE else _REFUSE),
     )
 
 

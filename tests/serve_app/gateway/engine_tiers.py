@@ -16,7 +16,6 @@ from serve_app.gateway.tiers import Readiness
 from serve_app.messages import JournalPage, Patches, PrepareRequest, Prompt, Pulse
 from serve_app.preprocess.fetch import Fetcher
 from serve_app.preprocess.network import Network
-from serve_app.preprocess.prepare import Preparer
 from serve_app.telemetry import FetchMetrics
 from shards.engine import Engine
 from shards.request import Delta, GenerationRequest, never_begun
@@ -24,6 +23,7 @@ from shards.simulated import SimulatedRunner, hashed
 from shards.step import SampleSpec
 from shards.tally import Tally
 from shards.tokenizer import Tokenizer
+from tests.serve_app.preprocess.shared_workers import preparer
 from tests.shards.spelling import spell
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class EngineTiers:
         self.journal_error: Exception | None = None
         self.aborted: list[str] = []
         self._vocabulary = vocabulary
-        self._preparer = Preparer(tokenizer, preprocess)
+        self._preparer = preparer(tokenizer, preprocess)
         self._fetcher = Fetcher(preprocess, FetchMetrics(), network, trust)
         self._made_up = hashed(len(vocabulary))
         self._eos_id = vocabulary.eos_id
@@ -100,8 +100,8 @@ class EngineTiers:
         if self.prepare_error is not None:
             raise self.prepare_error
         async with self._fetcher.filled(request) as whole:
-            ready = self._preparer.prepare(whole)
-        patches = tuple(Patches(picture, array) for picture, array in ready.pictures)
+            ready = await self._preparer.prepare(whole)
+        patches = tuple(Patches(cut.picture, cut.patches) for cut in ready.pictures)
         return Prompt(ready.token_ids, ready.text_tokens, ready.image_tokens, patches, ready.shown)
 
     async def generate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from serve_app.errors import InvalidRequest
@@ -34,7 +36,7 @@ def test_gaps_differ_by_one_at_most():
         for count in range(2, total + 1):
             chosen = shown(Frames(count=count), total)
             assert (len(chosen), chosen[0], chosen[-1]) == (count, 0, total - 1)
-            gaps = {after - before for before, after in zip(chosen, chosen[1:], strict=False)}
+            gaps = {after - before for before, after in pairwise(chosen)}
             assert max(gaps) - min(gaps) <= 1
             assert min(gaps) >= 1
 

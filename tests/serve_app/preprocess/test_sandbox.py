@@ -18,7 +18,7 @@ import ctypes, mmap, os, resource, signal, socket, subprocess, sys, threading, t
 from serve_app.preprocess.sandbox import Confinement, enter
 libc = ctypes.CDLL(None, use_errno=True)
 pair = socket.socketpair()
-assert enter(Confinement({memory}, os.getppid(), filter_required=True))
+assert enter(Confinement({memory}, os.getppid(), filter_required=True, threads={threads}))
 try:
     {attempt}
 except (OSError, RuntimeError, MemoryError) as error:
@@ -28,11 +28,11 @@ else:
 """
 
 
-def attempt(code: str) -> str:
+def attempt(code: str, *, threads: bool = False) -> str:
     """What became of it."""
     body = textwrap.indent(textwrap.dedent(code).strip(), "    ").strip()
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(memory=MEMORY, attempt=body)],
+        [sys.executable, "-c", SCRIPT.format(memory=MEMORY, attempt=body, threads=threads)],
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -91,6 +91,17 @@ def test_a_confined_process_may_not_call(call, arguments):
 
 def test_a_confined_process_starts_no_thread():
     assert attempt("threading.Thread(target=print).start()").startswith("RuntimeError")
+
+
+def test_who_may_start_threads_may_start_no_process():
+    code = """
+    thread = threading.Thread(target=lambda: os.write(1, b"a thread "))
+    thread.start()
+    thread.join()
+    """
+    assert attempt(code, threads=True) == "a thread nothing stopped it"
+    for code in ("os.fork()", "os.posix_spawn('/bin/true', ['true'], {})", "socket.socket()"):
+        assert attempt(code, threads=True) == "PermissionError 1"
 
 
 def test_a_confined_process_has_its_memory_and_no_more():

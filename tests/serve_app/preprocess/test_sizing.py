@@ -109,7 +109,7 @@ def test_large_pictures_shrink_first():
 
 
 def test_more_than_a_request_may_hold_even_when_tiny_is_refused_with_the_numbers():
-    many = [((100, 100), "auto")] * 10
+    many: list[tuple[Size, Detail]] = [((100, 100), "auto")] * 10
     assert tokens(*sized(many, PictureLimits(1024, None, 200))) == 200
     with pytest.raises(InvalidRequest) as caught:
         sized(many, PictureLimits(1024, None, 199))
