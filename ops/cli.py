@@ -157,6 +157,19 @@ def ask(
         list[Path] | None,
         typer.Option("--image", metavar="FILE", help="A picture; may be repeated."),
     ] = None,
+    document: Annotated[
+        list[Path] | None,
+        typer.Option("--document", metavar="FILE", help="A PDF, if enabled; may be repeated."),
+    ] = None,
+    pages: Annotated[
+        str | None, typer.Option(metavar="RANGES", help="Of each document, as 1-3,7 or 5-.")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(metavar="N", help="Of each animation, evenly; else the first.")
+    ] = None,
+    detail: Annotated[
+        str | None, typer.Option(metavar="low|high|auto", help="At which size pictures are seen.")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(metavar="N", help="Longest answer.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0 is greedy.")] = None,
     seed: Annotated[
@@ -167,7 +180,7 @@ def ask(
     key: KeyOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Ask a question, about pictures or not.
+    """Ask a question, about pictures, documents or neither.
 
     The answer streams to stdout; tokens, cost and time follow on stderr.
 
@@ -182,6 +195,10 @@ def ask(
             max_tokens,
             temperature,
             seed,
+            tuple(document or ()),
+            pages,
+            frames,
+            detail,
         )
         show = _ignore if json_ else _show
         answer = asyncio.run(question.ask(asked, system.base_url, system.api_key, show))

@@ -18,6 +18,29 @@ _BY_REQUESTS: Mapping[str, str] = {
     **_AUTOSCALING,
     "target_ongoing_requests": "Requests in flight per replica that the tier is scaled to.",
 }
+_FETCH: Mapping[str, str] = {
+    "allow_hosts": "Hosts that pictures may come from: `images.example.com`, `*.example.com` for"
+    " any name below it, with `:port` for other ports than the scheme's.",
+    "allow_public": "Pictures may come from any public host, on its scheme's own port.",
+    "allow_http": "Without TLS, too; never after a redirect from https.",
+    "refused_networks": "Never connected to, besides the special ones: public ranges that a company"
+    " uses inside, as `203.0.113.0/24`.",
+    "max_request_bytes": "Of all pictures that one request has fetched.",
+    "max_held_bytes": "Of all fetched pictures until they are decoded; beyond it, 503.",
+    "max_requests": "That fetch at once; more get 503, so that others find room.",
+    "max_per_request": "Pictures of one request that are fetched side by side.",
+    "max_per_host": "Connections to one host.",
+    "timeout_s": "For all pictures of a request, redirects and waits included.",
+    "connect_timeout_s": "For one connection, its TLS handshake included.",
+    "max_redirects": "Of one picture.",
+}
+_DOCUMENTS: Mapping[str, str] = {
+    "enabled": "PDFs in `document_url` parts are taken, page by page as pictures; needs the extra"
+    " `documents`.",
+    "max_bytes": "Largest document as it is sent.",
+    "max_pages": "That may be shown of one document; `gateway.max_pictures` counts them, too.",
+    "dpi": "Dots per inch of a page where the request names none.",
+}
 _SECTIONS: Mapping[str, Mapping[str, str]] = {
     "model": {
         "path": "The checkpoint's folder, in Mistral's or Hugging Face's layout.",
@@ -48,6 +71,8 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
         "threads": "Conversations prepared side by side in a replica.",
         "num_cpus": "Booked with Ray per replica.",
         "max_ongoing_requests": "Requests in flight per replica.",
+        **{f"fetch.{key}": text for key, text in _FETCH.items()},
+        **{f"documents.{key}": text for key, text in _DOCUMENTS.items()},
         **{f"autoscaling.{key}": text for key, text in _BY_REQUESTS.items()},
     },
     "vision": {

@@ -15,7 +15,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from serve_app.scaling import Autoscaling, DecoderScaling, GatewayScaling, VisionScaling
+from serve_app.preparing import Preprocess
+from serve_app.scaling import DecoderScaling, GatewayScaling, VisionScaling
 from shards.roofline import ROOFLINES
 
 Device = Literal["cpu", "cuda"]
@@ -89,17 +90,6 @@ class Gateway(_Frozen):
         if not self.auth and self.host not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError(f"auth: false is allowed on loopback only, not on host {self.host}")
         return self
-
-
-class Preprocess(_Frozen):
-    """``max_picture_pixels``: exact resizing works in float32, 12 bytes a pixel."""
-
-    max_picture_bytes: int = Field(10 * 2**20, ge=64)
-    max_picture_pixels: int = Field(36_000_000, ge=256)
-    threads: int = Field(1, ge=1)
-    num_cpus: float = Field(1.0, gt=0)
-    max_ongoing_requests: int = Field(32, ge=1)
-    autoscaling: Autoscaling = Autoscaling()
 
 
 class Vision(_Frozen):
@@ -343,6 +333,11 @@ class Config(_Frozen):
     def vision_features_bytes(self) -> int:
         """What a vision replica may keep: nothing where no prefixes are kept either."""
         return 0 if self.decoder.prefix_cache == "off" else self.vision.feature_cache_bytes
+
+    @property
+    def patch_cache_bytes(self) -> int:
+        """What a preprocessing replica may keep: likewise."""
+        return 0 if self.decoder.prefix_cache == "off" else self.preprocess.patch_cache_bytes
 
     @model_validator(mode="after")
     def _one_writer_on_sqlite(self) -> Config:

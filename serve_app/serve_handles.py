@@ -231,7 +231,16 @@ class ServeTiers:
             request = replace(request, attempt=request.attempt + 1)
             if prompt.patches and prompt.source is not None:
                 # The patches may have died with the tier that owned them.
-                prompt = await self.prepare(prompt.source)
+                prompt = await self._prepared_again(request, prompt.source)
+
+    async def _prepared_again(self, request: GenerationRequest, source: PrepareRequest) -> Prompt:
+        """Raises GenerationFailed: an address no longer leads to the picture that it led to."""
+        prompt = await self.prepare(source)
+        if tuple(patches.picture for patches in prompt.patches) != request.pictures:
+            raise GenerationFailed(
+                "a tier was lost, and when the pictures were fetched again they had changed"
+            )
+        return prompt
 
     async def _attempt(
         self, request: GenerationRequest, prompt: Prompt

@@ -15,21 +15,31 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from shards.grid import Grid, patch_grid
+from shards.pillow_memory import rgbx
 
 PATCH = 16
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+PATCH_VALUES = 3 * PATCH * PATCH
+_MEAN = np.array(MEAN, np.float32)
+_DEVIATION = np.array(DEVIATION, np.float32)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Any picture as the model sees it: upright, in RGB, white where it is transparent.
+    """Any picture as the model sees it: upright, in RGB, white where it is transparent."""
+    with suppress(Exception):  # unreadable metadata makes a picture no less visible
+        image = ImageOps.exif_transpose(image)
+    return rgb_on_white(image)
+
+
+def rgb_on_white(image: Image.Image) -> Image.Image:
+    """In mode RGB, white where it is transparent, as mistral-common has it.
 
     16 bits of grey are scaled; Pillow would clip them at 255, and scales colours just so.
     """
-    with suppress(Exception):  # unreadable metadata makes a picture no less visible
-        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values = np.asarray(image).clip(0, 65_535) >> 8
+        image = Image.fromarray(values.astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
@@ -38,30 +48,35 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return white
 
 
-def patches(image: Image.Image) -> tuple[Grid, NDArray[np.float32]]:
+def patches(image: Image.Image, max_side: int = 1024) -> tuple[Grid, NDArray[np.float32]]:
     """The picture's grid and its patches.
 
     Args:
         image: in mode RGB.
+        max_side: what ``shards/grid.py`` calls so, in pixels.
 
     Returns:
         grid, float32 [rows · columns, 3 · 16 · 16]: row by row, each flattened from channel, row,
         column.
     """
-    if image.mode != "RGB":
-        raise ValueError(f"pictures are RGB here, not {image.mode}")
-    grid = patch_grid(image.width, image.height, patch=PATCH)
-    values = np.empty((grid.rows, grid.columns, 3, PATCH, PATCH), np.float32)
-    for channel, (mean, deviation) in enumerate(zip(MEAN, DEVIATION, strict=True)):
-        # One channel at a time: a large picture would take 12 bytes a pixel as float32.
-        plane = _resized(image.getchannel(channel), grid)
-        plane /= np.float32(255)
-        plane -= np.float32(mean)
-        plane /= np.float32(deviation)
-        # [rows · 16, columns · 16] → [rows, columns, 16, 16]
-        tiles = plane.reshape(grid.rows, PATCH, grid.columns, PATCH).swapaxes(1, 2)
-        values[:, :, channel] = tiles
-    return grid, values.reshape(grid.patches, -1)
+    grid = patch_grid(image.width, image.height, max_side, PATCH)
+    values = np.empty((grid.patches, PATCH_VALUES), np.float32)
+    cut_patches(image, grid, values)
+    return grid, values
+
+
+def cut_patches(image: Image.Image, grid: Grid, values: NDArray[np.float32]) -> None:
+    """Fill ``values`` (shape as ``patches`` returns it) with the picture, scaled to ``grid``."""
+    tiles = values.reshape(grid.rows, grid.columns, 3, PATCH, PATCH)
+    resized = _resized(image, grid)
+    # A row of patches at a time stays in the processor's cache.
+    for row, band in enumerate(resized.reshape(grid.rows, PATCH, -1, 3)):
+        for channel, plane in enumerate(cv2.split(band)):
+            np.divide(plane, np.float32(255), out=plane)
+            plane -= _MEAN[channel]
+            plane /= _DEVIATION[channel]
+            # [16, columns · 16] → [columns, 16, 16]
+            tiles[row, :, channel] = plane.reshape(PATCH, grid.columns, PATCH).swapaxes(0, 1)
 
 
 def content_hash(grid: Grid, values: NDArray[np.float32]) -> str:
@@ -75,8 +90,10 @@ def content_hash(grid: Grid, values: NDArray[np.float32]) -> str:
     return digest.hexdigest()
 
 
-def _resized(plane: Image.Image, grid: Grid) -> NDArray[np.float32]:
+def _resized(image: Image.Image, grid: Grid) -> NDArray[np.float32]:
+    """[rows · 16, columns · 16, 3]. All channels at once: OpenCV rounds otherwise one by one."""
+    with rgbx(image) as pixels:
+        source = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB).astype(np.float32)
     size = (grid.columns * PATCH, grid.rows * PATCH)
-    pixels = np.asarray(plane, dtype=np.float32)
-    resized: NDArray[np.float32] = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
+    resized: NDArray[np.float32] = cv2.resize(source, size, interpolation=cv2.INTER_CUBIC)
     return resized

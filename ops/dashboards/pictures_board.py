@@ -18,7 +18,7 @@ from ops.dashboards.board import (
     number,
 )
 from ops.dashboards.promql import observed, quantile, share, summed, total
-from ops.dashboards.series import LEDGER_TOKENS, PREPROCESS, VISION
+from ops.dashboards.series import FETCH, LEDGER_TOKENS, PREPROCESS, VISION
 
 
 def pictures_board() -> Board:
@@ -30,6 +30,7 @@ def pictures_board() -> Board:
         (
             Section("Now", _now()),
             Section("Preprocessing", _preprocess()),
+            Section("Pictures by address", _fetch()),
             Section("Vision", _vision()),
             Section("Between them: the object store", _store()),
         ),
@@ -85,6 +86,45 @@ def _preprocess() -> tuple[Panel, ...]:
             (observed(PREPROCESS.seconds), "prepared"),
             (total(PREPROCESS.refused), "refused"),
             (f"sum({PREPROCESS.waiting})", "waiting"),
+        ),
+    )
+
+
+def _fetch() -> tuple[Panel, ...]:
+    return (
+        graph(
+            "Addresses by outcome",
+            "Per second. Blocked: they led to addresses that are never connected to, so somebody"
+            " may be looking for a way in; the tier's log has the hosts.",
+            PICTURES_PER_SECOND,
+            (total(FETCH.fetches, "outcome"), "{{outcome}}"),
+        ),
+        graph(
+            "Fetching a picture",
+            "Redirects and waits included, whatever came of it.",
+            SECONDS,
+            *_quantiles(FETCH.seconds),
+        ),
+        graph(
+            "On the way",
+            "Requests that wait for their pictures' hosts.",
+            COUNT,
+            (f"sum({FETCH.fetching})", "requests"),
+        ),
+        graph(
+            "Held",
+            "Fetched pictures that wait or are decoded, of all replicas, within"
+            " preprocess.fetch.max_held_bytes each.",
+            BYTES,
+            (f"sum({FETCH.held_bytes})", "held"),
+            width=12,
+        ),
+        graph(
+            "Fetched",
+            "Bytes per second.",
+            BYTES,
+            (total(FETCH.bytes), "fetched"),
+            width=12,
         ),
     )
 

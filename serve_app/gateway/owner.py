@@ -150,7 +150,7 @@ class Owner:
         sampling = request.sampling
         prices = self._office.prices.current(chat.config.model.name)
         generation = Generation(chat.reading_rules(asked, prompt, sampling), sampling.n)
-        scribe = chat.scribe(asked, prices, self._created)
+        scribe = chat.scribe(asked, prompt, prices, self._created)
         # Never cancelled while it is held: who leaves meanwhile is seen once the hold is there.
         self._stage = _Stage.HOLDING
         hold = await self._office.ledger.hold(chat.hold_request(asked, prompt, sampling, prices))

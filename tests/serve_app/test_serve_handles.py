@@ -113,6 +113,15 @@ async def test_a_loss_before_the_first_token_is_retried_with_pictures_prepared_a
     assert [job.request.attempt for job in tiers.jobs] == [1, 2]
 
 
+async def test_pictures_that_have_changed_when_they_are_fetched_again_are_an_error():
+    tiers = Tiers([Stream(DIED)])
+    prompt = await tiers.tiers.prepare(SOURCE)
+    request = replace(REQUEST, pictures=(replace(PICTURE, content="as it was"),))
+    with pytest.raises(GenerationFailed, match="changed"):
+        _ = [deltas async for deltas in tiers.tiers.generate(request, prompt)]
+    assert (tiers.prepared, len(tiers.jobs)) == (2, 1)
+
+
 async def test_a_loss_after_the_first_token_is_an_error_and_never_repeats_tokens():
     tiers = Tiers([Stream((delta(1),), DIED), Stream((delta(1),))])
     with pytest.raises(GenerationFailed):
