@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from serve_app.observing import Observe, Telemetry
 from serve_app.preparing import Preprocess
 from serve_app.scaling import DecoderScaling, GatewayScaling, VisionScaling
 from shards.roofline import ROOFLINES
@@ -286,45 +287,6 @@ class Ray(_Frozen):
     dashboard_port: int = Field(8265, ge=1, le=65535)
     gcs_port: int = Field(6379, ge=1, le=65535)
     metrics_port: int = Field(8080, ge=1, le=65535)
-
-
-class Observe(_Frozen):
-    """A Prometheus beside the system, on loopback (``pixtral up --observe``).
-
-    What it keeps is bounded by ``retention_days`` and ``retention_mb``, whichever ends first. Ray
-    reports every 10 s: scraping more often shows nothing more.
-    """
-
-    enabled: bool = False
-    port: int = Field(9090, ge=1, le=65535)
-    scrape_interval_s: int = Field(15, ge=1)
-    retention_days: int = Field(7, ge=1)
-    retention_mb: int = Field(512, ge=64)
-
-
-class Telemetry(_Frozen):
-    """Traces and logs. Metrics are always on, and nothing is sent anywhere unless set here.
-
-    Attributes:
-        otlp_endpoint: where traces are sent by OTLP/HTTP, as ``http://collector:4318``; the
-            exporter reads OTEL_EXPORTER_OTLP_HEADERS for a collector that asks for a key.
-        sample_ratio: of the requests that are traced.
-        accept_parent: whether a client's ``traceparent`` header names the trace, and decides
-            whether the request is traced; only where clients are ours.
-        log_format: of Serve's log file of each replica.
-    """
-
-    otlp_endpoint: str | None = None
-    sample_ratio: float = Field(1.0, ge=0, le=1)
-    accept_parent: bool = False
-    log_format: Literal["text", "json"] = "text"
-
-    @field_validator("otlp_endpoint")
-    @classmethod
-    def _is_address(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise ValueError("must be http://host:port or https://…")
-        return url
 
 
 class Config(_Frozen):
