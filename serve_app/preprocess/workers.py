@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from serve_app.errors import InvalidRequest, Overloaded
@@ -33,7 +34,9 @@ from serve_app.preprocess.turns import Turn, Turns
 from serve_app.preprocess.wire import Cut, Look
 from serve_app.preprocess.wish import Pages, Sight, Wish
 from serve_app.telemetry import WorkerMetrics
+from shards.errors import KernelError
 from shards.grid import Grid
+from shards.pixel_kernels import native_library
 
 _logger = logger(__name__)
 _ATTEMPTS = 2
@@ -66,6 +69,7 @@ class Workers:
         """Raises WorkerLost: no worker starts here, or none can be confined as asked."""
         self._config = config
         self._metrics = metrics
+        self._kernels = _native_library()
         self._waiting: Turns[_Job] = Turns()
         self._changed = threading.Condition()
         self._closed = False
@@ -219,6 +223,7 @@ class Workers:
             config.max_file_bytes,
             config.worker_memory_bytes,
             filter_required=config.sandbox == "required",
+            kernels=self._kernels,
         )
         if not worker.filtered:
             _logger.warning("the kernel does not filter the system calls of picture workers")
@@ -237,6 +242,14 @@ class Workers:
     def _ended(self, reason: str, error: WorkerLost) -> None:
         self._metrics.ended.inc(reason=reason)
         _logger.warning("a picture worker was ended", reason=reason, error=error)
+
+
+def _native_library() -> Path | None:
+    try:
+        return native_library()
+    except KernelError as error:
+        _logger.warning("pixels are prepared without native kernels", error=error)
+        return None
 
 
 def _undecodable(job: _Job) -> InvalidRequest:

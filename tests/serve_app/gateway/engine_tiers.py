@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from serve_app.config import Preprocess
 from serve_app.errors import GenerationFailed
 from serve_app.gateway.tiers import Readiness
 from serve_app.messages import JournalPage, Patches, PrepareRequest, Prompt, Pulse
+from serve_app.preparing import Preprocess
 from serve_app.preprocess.fetch import Fetcher
 from serve_app.preprocess.network import Network
 from serve_app.telemetry import FetchMetrics

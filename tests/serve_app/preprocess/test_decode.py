@@ -11,8 +11,8 @@ import pytest
 from mistral_common.tokens.tokenizers.image import _convert_to_rgb
 from PIL import Image
 
-from serve_app.config import Preprocess
 from serve_app.errors import InvalidRequest
+from serve_app.preparing import Preprocess
 from serve_app.preprocess.decode import decoded_frames, look_at_frames
 from serve_app.preprocess.wish import FIRST_FRAME
 from tests.serve_app.preprocess.pictures import encoded, noise, png

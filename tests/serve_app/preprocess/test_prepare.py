@@ -11,9 +11,9 @@ import pytest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from PIL import Image as Pillow
 
-from serve_app.config import Preprocess
 from serve_app.errors import InvalidRequest
 from serve_app.messages import PictureSource, PrepareRequest
+from serve_app.preparing import Preprocess
 from serve_app.preprocess.prepare import Preparer
 from serve_app.preprocess.workers import Workers
 from shards.conversation import Conversation, Image, Message, Text

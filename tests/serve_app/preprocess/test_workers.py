@@ -17,8 +17,8 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from serve_app.config import Preprocess
 from serve_app.errors import InvalidRequest, Overloaded
+from serve_app.preparing import Preprocess
 from serve_app.preprocess.child import WorkerLost
 from serve_app.preprocess.turns import Turn
 from serve_app.preprocess.wish import FIRST_FRAME, Frames
