@@ -58,6 +58,7 @@ def build(config: Config) -> Application:
         config,
         config.preprocess.autoscaling,
         max_ongoing_requests=config.preprocess.max_ongoing_requests,
+        max_queued_requests=config.preprocess.max_queued_requests,
         ray_actor_options={
             "num_cpus": config.preprocess.num_cpus,
             "runtime_env": {"env_vars": _ONE_LOOP},

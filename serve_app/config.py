@@ -72,13 +72,22 @@ class Model(_Frozen):
 
 
 class Gateway(_Frozen):
-    """``port`` 0 is refused: clients need to know it."""
+    """``port`` 0 is refused: clients need to know it.
+
+    Attributes:
+        max_held_body_bytes: of the bodies of all requests that are not answered yet; who sends more
+            gets 503, unless he sends text or is alone.
+        max_held_patch_bytes: likewise of the patches of their pictures, which lie in the object
+            store; with ``preprocess.max_patch_bytes_in_hand`` they must find room there.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     auth: bool = True
     api_key_file: Path | None = None
     max_body_bytes: int = Field(64 * 2**20, ge=1024)
+    max_held_body_bytes: int = Field(256 * 2**20, ge=1024)
+    max_held_patch_bytes: int = Field(192 * 2**20, ge=2**20)
     max_pictures: int = Field(32, ge=0)
     max_choices: int = Field(8, ge=1)
     ping_interval_s: float = Field(15.0, gt=0)

@@ -118,6 +118,10 @@ class Prompt:
     source: PrepareRequest | None = None
 
     @property
+    def patch_count(self) -> int:
+        return sum(each.picture.grid.patches for each in self.patches)
+
+    @property
     def trail(self) -> Trail:
         return NO_TRAIL if self.source is None else self.source.trail
 

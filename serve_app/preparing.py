@@ -38,6 +38,9 @@ class Preprocess(BaseModel):
         threads: conversations that are tokenised side by side.
         max_pictures_in_hand, max_bytes_in_hand: of pictures that wait or are decoded, and of their
             files; beyond either a request is refused with 503, unless it is the only one.
+        max_patch_bytes_in_hand: of the patches that these become, which lie in the object store.
+        max_queued_requests: that each gateway keeps for this tier beyond what its replicas take;
+            more are refused with 503.
         patch_cache_bytes: of a replica's own memory, for patches of pictures that may come again,
             by team unless ``decoder.prefix_cache: shared``; 0 keeps none.
     """
@@ -60,6 +63,8 @@ class Preprocess(BaseModel):
     threads: int = Field(1, ge=1)
     max_pictures_in_hand: int = Field(64, ge=1)
     max_bytes_in_hand: int = Field(128 * 2**20, ge=64)
+    max_patch_bytes_in_hand: int = Field(192 * 2**20, ge=2**20)
+    max_queued_requests: int = Field(256, ge=1)
     patch_cache_bytes: int = Field(128 * 2**20, ge=0)
     num_cpus: float = Field(1.0, gt=0)
     max_ongoing_requests: int = Field(32, ge=1)

@@ -16,13 +16,12 @@ from PIL import Image, ImageOps
 
 from shards.grid import Grid, patch_grid
 from shards.pillow_memory import rgbx
+from shards.pixel_kernels import DEVIATION, MEAN, PATCH, NumpyPixels, PixelKernels
 
-PATCH = 16
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+__all__ = ["DEVIATION", "MEAN", "PATCH", "PATCH_VALUES", "content_hash", "patches"]
+
 PATCH_VALUES = 3 * PATCH * PATCH
-_MEAN = np.array(MEAN, np.float32)
-_DEVIATION = np.array(DEVIATION, np.float32)
+_NUMPY = NumpyPixels()
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -41,7 +40,8 @@ def rgb_on_white(image: Image.Image) -> Image.Image:
         values = np.asarray(image).clip(0, 65_535) >> 8
         image = Image.fromarray(values.astype(np.uint8))
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        # Converting would copy even so.
+        return image if image.mode == "RGB" else image.convert("RGB")
     layer = image.convert("RGBA")
     white = Image.new("RGB", layer.size, "white")
     white.paste(layer, mask=layer)
@@ -65,18 +65,19 @@ def patches(image: Image.Image, max_side: int = 1024) -> tuple[Grid, NDArray[np.
     return grid, values
 
 
-def cut_patches(image: Image.Image, grid: Grid, values: NDArray[np.float32]) -> None:
+def cut_patches(
+    image: Image.Image,
+    grid: Grid,
+    values: NDArray[np.float32],
+    kernels: PixelKernels = _NUMPY,
+) -> None:
     """Fill ``values`` (shape as ``patches`` returns it) with the picture, scaled to ``grid``."""
-    tiles = values.reshape(grid.rows, grid.columns, 3, PATCH, PATCH)
-    resized = _resized(image, grid)
-    # A row of patches at a time stays in the processor's cache.
-    for row, band in enumerate(resized.reshape(grid.rows, PATCH, -1, 3)):
-        for channel, plane in enumerate(cv2.split(band)):
-            np.divide(plane, np.float32(255), out=plane)
-            plane -= _MEAN[channel]
-            plane /= _DEVIATION[channel]
-            # [16, columns · 16] → [columns, 16, 16]
-            tiles[row, :, channel] = plane.reshape(PATCH, grid.columns, PATCH).swapaxes(0, 1)
+    with rgbx(image) as pixels:
+        source = kernels.widen(pixels)
+    size = (grid.columns * PATCH, grid.rows * PATCH)
+    # All channels at once: OpenCV rounds otherwise one by one.
+    resized = cv2.resize(source, size, interpolation=cv2.INTER_CUBIC)
+    kernels.cut(resized, values.reshape(grid.rows, grid.columns, 3, PATCH, PATCH))
 
 
 def content_hash(grid: Grid, values: NDArray[np.float32]) -> str:
@@ -88,12 +89,3 @@ def content_hash(grid: Grid, values: NDArray[np.float32]) -> str:
     digest = hashlib.sha256(f"{grid.rows}x{grid.columns}\n".encode())
     digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
-
-
-def _resized(image: Image.Image, grid: Grid) -> NDArray[np.float32]:
-    """[rows · 16, columns · 16, 3]. All channels at once: OpenCV rounds otherwise one by one."""
-    with rgbx(image) as pixels:
-        source = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB).astype(np.float32)
-    size = (grid.columns * PATCH, grid.rows * PATCH)
-    resized: NDArray[np.float32] = cv2.resize(source, size, interpolation=cv2.INTER_CUBIC)
-    return resized

@@ -24,6 +24,7 @@ from serve_app.gateway.question import Question, question_of
 from serve_app.gateway.sampling import asked_max_tokens, sampling_of, with_room
 from serve_app.gateway.scribe import BodyScribe, EventScribe, Scribe
 from serve_app.gateway.tiers import Tiers
+from serve_app.in_hand import InHand
 from serve_app.messages import PrepareRequest, Prompt, Trail
 from shards.detokenizer import Vocabulary
 from shards.request import GenerationRequest, GrammarSpec, Sampling, Tenant
@@ -50,6 +51,7 @@ class Chat:
     tiers: Tiers
     vocabulary: Vocabulary
     max_context_tokens: int
+    patch_room: InHand
 
     def check(
         self, request_id: str, principal: Principal, dialect: Dialect, body: ChatBody

@@ -79,6 +79,7 @@ class WorkerProcess:
 
     Args:
         max_file_bytes: of the largest file that it is ever given.
+        kernels: the C++ library for pixels, if there is one.
 
     Raises:
         WorkerLost: it does not start here, or cannot be confined as asked.
@@ -91,6 +92,7 @@ class WorkerProcess:
         memory_bytes: int,
         *,
         filter_required: bool,
+        kernels: Path | None = None,
     ) -> None:
         self.done = 0
         self._max_patches = rules.max_patches
@@ -119,7 +121,9 @@ class WorkerProcess:
             memory_bytes, os.getpid(), filter_required, threads="heif" in rules.formats
         )
         self._deadline = time.monotonic() + _START_TIMEOUT_S
-        self._send(pickle.dumps(Start(rules, confinement)))
+        self._send(
+            pickle.dumps(Start(rules, confinement, None if kernels is None else str(kernels)))
+        )
         answer = self._receive()
         if not isinstance(answer, Ready):
             self.end()

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from serve_app.in_hand import InHand
 from serve_app.messages import PictureSource, PrepareRequest, Shown
 from serve_app.preparing import Preprocess
 from serve_app.preprocess.cutter import Cut, Cutter, For
-from serve_app.preprocess.in_hand import InHand
 from serve_app.preprocess.layout import Layout, check_count, lay_out
 from serve_app.preprocess.sizing import PictureLimits
 from serve_app.preprocess.turns import Turn
+from serve_app.preprocess.wire import PATCH_BYTES
 from serve_app.preprocess.wish import Sight, Wish
 from shards.tokenizer import Tokenizer
 
@@ -52,7 +53,9 @@ class Preparer(Generic[T]):
         self._tokenizer = tokenizer
         self._cutter = cutter
         self._elsewhere = elsewhere
-        self._in_hand = InHand(config.max_pictures_in_hand, config.max_bytes_in_hand)
+        self._pictures = InHand(config.max_pictures_in_hand)
+        self._files = InHand(config.max_bytes_in_hand)
+        self._patches = InHand(config.max_patch_bytes_in_hand)
         self._limits = PictureLimits(
             tokenizer.max_side, config.max_picture_tokens, config.max_request_picture_tokens
         )
@@ -68,7 +71,7 @@ class Preparer(Generic[T]):
         """
         check_count(len(request.pictures), request.max_pictures)
         size = sum(len(source.data) for source in request.pictures)
-        with self._in_hand.taken(len(request.pictures), size):
+        with self._pictures.taken(len(request.pictures)), self._files.taken(size):
             return await self._prepare(request)
 
     async def _prepare(self, request: PrepareRequest) -> PreparedPrompt[T]:
@@ -79,7 +82,9 @@ class Preparer(Generic[T]):
             await self._elsewhere(self._tokenizer.check, request.conversation, count)
             sights = await self._looks(request.pictures, whom)
         layout: Layout = await self._elsewhere(self._laid_out, request, sights)
-        cut = await self._cuts(request.pictures, sights, layout.max_sides, whom)
+        patch_bytes = PATCH_BYTES * sum(shown.grid.patches for shown in layout.shown)
+        with self._patches.taken(patch_bytes):
+            cut = await self._cuts(request.pictures, sights, layout.max_sides, whom)
         return PreparedPrompt(
             token_ids=layout.prompt.token_ids,
             text_tokens=layout.prompt.text_tokens,

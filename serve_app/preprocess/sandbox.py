@@ -73,6 +73,10 @@ def _be_modest() -> None:
     """Text requests go first, and where memory ends, a worker goes first."""
     os.nice(_NICENESS)
     with suppress(OSError):
+        # A session of its own is a group of its own where Linux shares cores out by session, and
+        # niceness counts within a group only.
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
+    with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

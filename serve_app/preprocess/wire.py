@@ -39,8 +39,11 @@ class WireError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Start:
+    """``kernels``: where the C++ library for pixels is; None if there is none."""
+
     rules: DecodeRules
     confinement: Confinement
+    kernels: str | None
 
 
 @dataclass(frozen=True, slots=True)

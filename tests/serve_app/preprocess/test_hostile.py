@@ -86,11 +86,16 @@ async def tried(
         sides = [1024] * len(sight.sizes)
         cut = await workers.cut(data, wish, sides, "place", TURN, np.copy)
     except InvalidRequest as error:
-        assert error.code in CODES
-        assert error.param == "place"
         return error
     assert len(cut) == len(sight.sizes)
     return cut[0].patches
+
+
+def checked(found: np.ndarray | InvalidRequest) -> np.ndarray | InvalidRequest:
+    if isinstance(found, InvalidRequest):
+        assert found.code in CODES
+        assert found.param == "place"
+    return found
 
 
 def unconfined(data: bytes) -> np.ndarray | InvalidRequest:
@@ -111,7 +116,7 @@ async def test_confinement_changes_nothing_of_what_pillow_s_own_pictures_are(
     outcomes: Counter[str] = Counter()
     pids = worker_pids()
     for name, data in pillow_images().items():
-        found = await tried(workers, data)
+        found = checked(await tried(workers, data))
         expected = unconfined(data)
         if isinstance(found, InvalidRequest):
             assert isinstance(expected, InvalidRequest), name
@@ -179,12 +184,12 @@ def seeds() -> list[bytes]:
         for data in pillow_images().values()
         if format_of(data) is not None and 64 < len(data) < 40_000
     ]
-    for form in EVERY:
-        found.append(encoded(noise(40, 30), form.upper()))
+    found += [encoded(noise(40, 30), form.upper()) for form in EVERY]
     frames = [noise(20, 20), noise(20, 20, 4).convert("RGB"), noise(21, 20).resize((20, 20))]
-    for form in ("GIF", "WEBP", "TIFF"):
-        found.append(encoded(frames[0], form, save_all=True, append_images=frames[1:]))
-    return found
+    return found + [
+        encoded(frames[0], form, save_all=True, append_images=frames[1:])
+        for form in ("GIF", "WEBP", "TIFF")
+    ]
 
 
 def mutations(count: int) -> Iterator[bytes]:
@@ -211,7 +216,7 @@ async def test_damage_brings_a_picture_or_a_refusal_and_nothing_else(workers, re
     async def throw() -> None:
         for number, data in enumerate(queue):
             wish = Frames(count=3) if number % 5 == 0 else FIRST_FRAME
-            found = await tried(workers, data, wish)
+            found = checked(await tried(workers, data, wish))
             outcomes[found.code if isinstance(found, InvalidRequest) else "read"] += 1
             seen.update(worker_pids() if number % 50 == 0 else ())
 
