@@ -117,15 +117,15 @@ class Cutter(Generic[T]):
         )
 
     def _check_bytes(self, source: PictureSource) -> None:
-        document = isinstance(source.wish, Pages)
         config = self._config
-        most = config.documents.max_bytes if document else config.max_picture_bytes
+        noun, most = "picture", config.max_picture_bytes
+        if isinstance(source.wish, Pages):
+            noun, most = "document", config.documents.max_bytes
         if len(source.data) > most:
             raise InvalidRequest(
-                f"the {'document' if document else 'picture'} has too many bytes;"
-                f" at most {most} are read",
+                f"the {noun} has too many bytes; at most {most} are read",
                 param=source.param,
-                code="picture_too_large",
+                code=f"{noun}_too_large",
             )
 
 

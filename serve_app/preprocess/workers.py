@@ -32,7 +32,7 @@ from serve_app.preprocess.child import (
 )
 from serve_app.preprocess.turns import Turn, Turns
 from serve_app.preprocess.wire import Cut, Look
-from serve_app.preprocess.wish import Sight, Wish
+from serve_app.preprocess.wish import Pages, Sight, Wish
 from serve_app.telemetry import WorkerMetrics
 from shards.errors import KernelError
 from shards.grid import Grid
@@ -53,7 +53,10 @@ class CutPicture(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    """``noun``: what the file is, to its sender."""
+
     param: str
+    noun: str
     work: Callable[[WorkerProcess], object]
     done: Future[object]
     since: float
@@ -92,7 +95,9 @@ class Workers:
         """
         task = Look(len(data), wish)
         timeout_s = self._config.picture_timeout_s
-        return await self._done(turn, param, lambda worker: worker.look(data, task, timeout_s))
+        return await self._done(
+            turn, param, wish, lambda worker: worker.look(data, task, timeout_s)
+        )
 
     async def cut(
         self,
@@ -127,7 +132,7 @@ class Workers:
             worker.cut(data, task, self._config.picture_timeout_s, take)
             return tuple(cut)
 
-        return await self._done(turn, param, work)
+        return await self._done(turn, param, wish, work)
 
     def close(self) -> None:
         """Ends all workers; what waits is refused."""
@@ -139,12 +144,15 @@ class Workers:
         while len(self._waiting):
             self._waiting.take().done.set_exception(Overloaded("the tier is shutting down"))
 
-    async def _done(self, turn: Turn, param: str, work: Callable[[WorkerProcess], T]) -> T:
+    async def _done(
+        self, turn: Turn, param: str, wish: Wish, work: Callable[[WorkerProcess], T]
+    ) -> T:
+        noun = "document" if isinstance(wish, Pages) else "picture"
         done: Future[T] = Future()
         with self._changed:
             if self._closed:
                 raise Overloaded("the tier is shutting down")
-            self._waiting.add(turn, _Job(param, work, done, time.monotonic()))  # type: ignore[arg-type]  # the same T
+            self._waiting.add(turn, _Job(param, noun, work, done, time.monotonic()))  # type: ignore[arg-type]  # the same T
             self._metrics.waiting.set(len(self._waiting))
             self._changed.notify()
         return await asyncio.wrap_future(done)
@@ -185,11 +193,11 @@ class Workers:
                 error = InvalidRequest(refusal.message, param=job.param, code=refusal.code)
                 break
             except (TooSlow, TooBig) as breach:
-                worker, error = None, self._too_costly(breach, job.param)
+                worker, error = None, self._too_costly(breach, job)
                 break
             except WorkerLost as lost:
                 self._ended("died", lost)
-                worker, error = None, _undecodable(job.param)
+                worker, error = None, _undecodable(job)
             except Exception as fault:
                 # Ours: the store's, say. The worker may be in the middle of a file.
                 if worker is not None:
@@ -221,14 +229,14 @@ class Workers:
             _logger.warning("the kernel does not filter the system calls of picture workers")
         return worker
 
-    def _too_costly(self, breach: WorkerLost, param: str) -> InvalidRequest:
+    def _too_costly(self, breach: WorkerLost, job: _Job) -> InvalidRequest:
         slow = isinstance(breach, TooSlow)
         self._ended("time" if slow else "memory", breach)
         what = f"time to decode; at most {self._config.picture_timeout_s:g} s are spent"
         return InvalidRequest(
-            f"the picture takes too much {what if slow else 'memory to decode'}",
-            param=param,
-            code="picture_too_costly",
+            f"the {job.noun} takes too much {what if slow else 'memory to decode'}",
+            param=job.param,
+            code=f"{job.noun}_too_costly",
         )
 
     def _ended(self, reason: str, error: WorkerLost) -> None:
@@ -244,5 +252,7 @@ def _native_library() -> Path | None:
         return None
 
 
-def _undecodable(param: str) -> InvalidRequest:
-    return InvalidRequest("the picture cannot be decoded", param=param, code="invalid_picture")
+def _undecodable(job: _Job) -> InvalidRequest:
+    return InvalidRequest(
+        f"the {job.noun} cannot be decoded", param=job.param, code=f"invalid_{job.noun}"
+    )

@@ -141,3 +141,24 @@ def _rc4(key: bytes, data: bytes) -> bytes:
         state[i], state[j] = state[j], state[i]
         out.append(byte ^ state[(state[i] + state[j]) % 256])
     return bytes(out)
+
+
+def content_pdf(
+    content: bytes, width: int, height: int, image: bytes | None = None, entries: bytes = b""
+) -> bytes:
+    """One page of what ``content`` draws, with Helvetica as F1 and perhaps an object as I1.
+
+    ``entries``: of the content's own dictionary.
+    """
+    named = b"" if image is None else b"/XObject << /I1 5 0 R >>"
+    objects = {
+        1: b"<< /Type /Catalog /Pages 2 0 R >>",
+        2: b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        3: b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 %d %d] /Contents 4 0 R /Resources <<"
+        b" /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> %s >> >>"
+        % (width, height, named),
+        4: _stream(content, entries),
+    }
+    if image is not None:
+        objects[5] = image
+    return _file(objects, b"/Root 1 0 R")

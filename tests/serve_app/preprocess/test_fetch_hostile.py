@@ -9,6 +9,7 @@ import random
 import tracemalloc
 from typing import Any
 
+import aiohttp
 import pytest
 import trustme
 
@@ -160,6 +161,17 @@ async def test_mutated_answers_are_pictures_or_refusals_and_nothing_else(fetcher
             assert len(picture) < 2_000
     assert {"fetched", "broken", "status", "redirect"} <= set(outcomes(asked))
     assert asked._budget._taken == 0
+
+
+async def test_whatever_the_library_raises_over_an_answer_is_the_hosts_fault(
+    fetcher, server, monkeypatch
+):
+    def confused(self: object) -> int:
+        raise AssertionError("a state that cannot be, they thought")
+
+    monkeypatch.setattr(aiohttp.ClientResponse, "content_length", property(confused))
+    server.answers["/a.png"] = whole(b"x")
+    assert (await missed(fetcher(), URL)).message == BROKEN
 
 
 def _mutated(dice: random.Random, answer: bytes) -> bytes:
