@@ -238,7 +238,7 @@ class Accounting(_Frozen):
     batch_window_ms: float = Field(5.0, ge=0, le=5)
     hold_lease_s: float = Field(60.0, ge=2)
     hold_timeout_s: float = Field(10.0, gt=0)
-    sweep_interval_s: float = Field(1.0, gt=0)
+    sweep_interval_s: float = Field(3.0, gt=0)
     audit_patience_s: float = Field(600.0, ge=0)
     keyed_lifetime_s: float = Field(600.0, gt=0)
     replay_wait_s: float = Field(30.0, ge=0)
