@@ -11,6 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -20,6 +21,7 @@ from serve_app.config import ConfigError, Decoder
 from serve_app.decoder.grammars import Grammars
 from serve_app.decoder.journal import JournalWriter
 from serve_app.decoder.loop import Emission, EngineLoop
+from serve_app.decoder.streams import LEAST_INTERVAL_S
 from serve_app.feature_cache import KeptFeatures, Known
 from serve_app.garbage import spare_what_is_loaded
 from serve_app.messages import Generate
@@ -266,26 +268,35 @@ class Rank:
 
 
 class _Outbox:
-    """Emissions waiting for the replica: merged, so that a slow consumer costs no memory."""
+    """Emissions waiting for the replica: merged, so that a slow consumer costs no memory, and steps
+    quicker than any stream passes them on (``LEAST_INTERVAL_S``) are not told one by one. First
+    tokens and endings do not wait."""
 
     def __init__(self) -> None:
         self._deltas: list[Delta] = []
         self._stats: EngineStats | None = None
         self._error: BaseException | None = None
         self._ready = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._due = 0.0
 
     def put(self, emission: Emission) -> None:
         self._deltas.extend(emission.deltas)
         self._stats = emission.stats
         self._ready.set()
+        if any(map(_cannot_wait, emission.deltas)):
+            self._urgent.set()
 
     def fail(self, error: BaseException) -> None:
         self._error = error
         self._ready.set()
+        self._urgent.set()
 
     async def take(self) -> Emission:
         await self._ready.wait()
+        await self._wait_until_due()
         self._ready.clear()
+        self._urgent.clear()
         if self._stats is None:
             assert self._error is not None
             self._ready.set()
@@ -295,6 +306,19 @@ class _Outbox:
         if self._error is not None:
             self._ready.set()
         return emission
+
+    async def _wait_until_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._due:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._due):
+                    await self._urgent.wait()
+        self._due = loop.time() + LEAST_INTERVAL_S
+
+
+def _cannot_wait(delta: Delta) -> bool:
+    """A choice's first tokens, or its end."""
+    return delta.finish_reason is not None or delta.completion_tokens == len(delta.token_ids)
 
 
 def _group_lost(error: BaseException) -> GroupError:

@@ -59,6 +59,23 @@ async def answer(rank: Rank, job: GenerationRequest) -> list[Delta]:
     return deltas
 
 
+async def test_steps_that_are_quicker_than_streams_travel_together(folder, tmp_path, monkeypatch):
+    """All but the first and the last, which do not wait; a step takes 30 ms here."""
+    monkeypatch.setattr("serve_app.decoder.rank.LEAST_INTERVAL_S", 60.0)
+    rank = Rank(spec(folder, tmp_path, Simulate(roofline="pixtral-large-bf16-4xa100")))
+    await rank.load()
+    job = GenerationRequest("r", (1, 100, 101), Sampling(seed=1, max_tokens=5))
+    await rank.submit(Generate(job))
+    told: list[int] = []
+    async for emission in rank.emissions():
+        if emission.deltas:
+            told.append(sum(len(delta.token_ids) for delta in emission.deltas))
+        if sum(told) == 5:
+            break
+    await rank.close()
+    assert told == [1, 4]
+
+
 async def test_a_simulated_rank_says_readable_text_and_journals_it(folder, tmp_path):
     rank = Rank(spec(folder, tmp_path, Simulate()))
     job = GenerationRequest("r", (1, 100, 101), Sampling(seed=1, max_tokens=50))
