@@ -57,8 +57,8 @@ struct Desk {
 };
 
 // Keys [first, first + count) as pairs of [width, PAIR], and where each position's values lie.
-// With `gather`, and where channels are filled up, values are copied to the desk: rows of the source
-// lie so far apart that few of them fit a first-level cache together.
+// With `gather`, and where channels are filled up, values are copied to the desk: those of a source
+// lie so far apart that few of its rows fit a first-level cache together.
 void fetch(Desk& desk, const Past& past, int64_t first, int64_t count, int64_t dim, int64_t width,
            bool gather) {
   const float* key_rows[KEYS];

@@ -1,4 +1,4 @@
-// y = x W^T + bias for float32, weights as the checkpoint has them: rows of K inputs, one an output.
+// y = x W^T + bias for float32, weights as the checkpoint has them: rows of K, one an output.
 //
 // An element of y is W sums, each over every W-th input in turn, then added up in sum()'s order.
 // That can be had in two ways, and a row's bits are the same in both:
