@@ -1,6 +1,9 @@
 """Packs pictures of different requests into one forward pass. Knows neither Ray nor torch.
 
-While a pass runs, pictures gather; the next pass takes, in order of arrival, as many as fit.
+While a pass runs, pictures gather; the next pass takes, in order of arrival, as many as fit. So the
+window adapts by itself: it is as long as the pass before, and a lone picture never waits. To wait
+longer for company was measured not to pay on a CPU: 32 pictures of mixed sizes take a tenth longer
+at most in passes of their own than packed (``pixtral bench vision``).
 """
 
 from __future__ import annotations

@@ -31,6 +31,9 @@ from shards.layers import (
 )
 from shards.rotary import Rotation, picture_rotation
 
+# On a CPU a pass is taken in parts of so many patches, unless one picture has more: what a layer
+# hands to the next stays near the cores, in memory that the allocator keeps. GPUs take it whole.
+CPU_PATCHES = 1024
 # Neither layout states it; mistral-inference and transformers both fix it.
 NORM_EPS = 1e-5
 
@@ -146,5 +149,26 @@ class VisionEncoder(nn.Module):
             )
         # Arrays are copied: those from an object store are read-only, which torch warns of.
         packed = patches if isinstance(patches, Tensor) else torch.tensor(patches)
-        features: Tensor = self(packed.to(self.place.device, self.place.dtype), grids)
-        return features
+        packed = packed.to(self.place.device, self.place.dtype)
+        if self.place.device.type != "cpu":
+            features: Tensor = self(packed, grids)
+            return features
+        parts = list(parted(grids, CPU_PATCHES))
+        sizes = [sum(grid.patches for grid in part) for part in parts]
+        return torch.cat(
+            [self(rows, part) for rows, part in zip(packed.split(sizes), parts, strict=True)]
+        )
+
+
+def parted(grids: Sequence[Grid], most: int) -> Iterator[list[Grid]]:
+    """Neighbouring pictures of at most ``most`` patches together; a larger one is alone."""
+    part: list[Grid] = []
+    patches = 0
+    for grid in grids:
+        if part and patches + grid.patches > most:
+            yield part
+            part, patches = [], 0
+        part.append(grid)
+        patches += grid.patches
+    if part:
+        yield part

@@ -18,7 +18,7 @@ from ops.dashboards.board import (
     number,
 )
 from ops.dashboards.promql import observed, quantile, share, summed, total
-from ops.dashboards.series import FETCH, LEDGER_TOKENS, PREPROCESS, VISION
+from ops.dashboards.series import DECODER, FETCH, LEDGER_TOKENS, PREPROCESS, VISION
 
 
 def pictures_board() -> Board:
@@ -167,15 +167,17 @@ def _vision() -> tuple[Panel, ...]:
         ),
         graph(
             "Not encoded again",
-            "Pictures per second whose features were kept from a turn before, or on their way.",
+            "Pictures per second whose features were kept from a turn before, or on their way. Of"
+            " those that a decoder group had kept, the vision tier never heard.",
             PICTURES_PER_SECOND,
-            (total(VISION.known_pictures), "known"),
+            (total(DECODER.kept_pictures), "kept by the group"),
+            (total(VISION.known_pictures), "known to the vision tier"),
             (total(VISION.pictures), "encoded"),
             width=12,
         ),
         graph(
             "Features kept",
-            "Of all replicas, within vision.feature_cache_bytes each.",
+            "Of all vision replicas, within vision.feature_cache_bytes each.",
             BYTES,
             (f"sum({VISION.cached_bytes})", "kept"),
             width=12,

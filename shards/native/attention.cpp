@@ -57,8 +57,8 @@ struct Desk {
 };
 
 // Keys [first, first + count) as pairs of [width, PAIR], and where each position's values lie.
-// With `gather`, and where channels are filled up, values are copied to the desk: the rows of a cache
-// lie so far apart that few of them fit a first-level cache together.
+// With `gather`, and where channels are filled up, values are copied to the desk: those of a source
+// lie so far apart that few of its rows fit a first-level cache together.
 void fetch(Desk& desk, const Past& past, int64_t first, int64_t count, int64_t dim, int64_t width,
            bool gather) {
   const float* key_rows[KEYS];
@@ -224,8 +224,8 @@ inline void attend(Desk& desk, const Row* rows, int64_t start, int64_t stop, int
       add_values(desk, r - start, r, least(VALUE_ROWS, stop - r), keys[r - start], width);
 }
 
-// Rows of one key head; `seen` does not fall from one row to the next. Not inlined: in its caller the
-// compiler knows the desk for a thread's own, and asks for its address again at every use.
+// Rows of one key head; `seen` does not fall from one row to the next. Not inlined: where the
+// compiler knows the desk for a thread's own, it asks for its address again at every use.
 __attribute__((noinline)) void attend(Desk& desk, const Row* rows, int64_t count,
                                       const Past& past, int64_t dim) {
   const int64_t width = (dim + W - 1) / W * W;

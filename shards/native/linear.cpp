@@ -1,7 +1,7 @@
-// y = x W^T + bias for float32, weights as the checkpoint has them: rows of K inputs, one per output.
+// y = x W^T + bias for float32, weights as the checkpoint has them: rows of K, one an output.
 //
-// An element of y is W sums, each over every W-th input in turn, then added up in sum()'s order. That
-// can be had in two ways, and a row's bits are the same in both:
+// An element of y is W sums, each over every W-th input in turn, then added up in sum()'s order.
+// That can be had in two ways, and a row's bits are the same in both:
 //
 //   few rows of x    a register holds the W sums of one element; W streams past once, the next rows
 //                    of it fetched while these are used
@@ -105,8 +105,8 @@ void stream(const Product& p, int64_t first, int64_t last) {
   }
 }
 
-// Which of the W sums is taken as the `turn`-th: sum() adds lanes whose highest bit differs first, so
-// in this order neighbours are added, then neighbouring pairs.
+// Which of the W sums is taken as the `turn`-th: sum() adds lanes whose highest bit differs first,
+// so in this order neighbours are added, then neighbouring pairs.
 inline int lane_of(int turn) {
   int lane = 0;
   for (int bit = 0; bit < SUMS_BITS; bit++) lane |= (turn >> bit & 1) << (SUMS_BITS - 1 - bit);
