@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -38,6 +38,9 @@ from serve_app.preprocess.workers import Workers
 from serve_app.telemetry import WorkerMetrics
 from shards.grid import patch_grid
 from shards.pixels import PATCH
+
+if TYPE_CHECKING:
+    from ops.bench.picture_flood import FloodRow
 
 CORES = 2
 SIZES = ((640, 480), (1920, 1080), (4000, 3000))
@@ -83,7 +86,7 @@ def run(rounds: int = 5, pictures: int = 16) -> list[Row]:
         ours.close()
 
 
-def as_json(rows: Sequence[Row]) -> str:
+def as_json(rows: Sequence[Row], flooded: FloodRow | None = None) -> str:
     """With what it ran on."""
     machine = {"processor": _processor(), "cores": os.cpu_count(), "used": CORES}
     versions = {"python": platform.python_version(), "opencv": cv2.__version__}
@@ -94,6 +97,7 @@ def as_json(rows: Sequence[Row]) -> str:
             **versions,
             "goals": {"x_mistral_common": MISTRAL_GOAL, "x_transformers": TRANSFORMERS_GOAL},
             "rows": [{**asdict(row), "met": row.met} for row in rows],
+            "flood": None if flooded is None else {**asdict(flooded), "met": flooded.met},
         },
         indent=2,
     )
