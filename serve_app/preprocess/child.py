@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 import serve_app
@@ -226,11 +225,11 @@ class WorkerProcess:
         return TooSlow() if used_s >= FAIR_SHARE * self._timeout_s else Starved()
 
     def _cpu_s(self) -> float:
+        """Of the process, by its clock: what clock_getcpuclockid(3) makes of its id."""
         try:
-            times = psutil.Process(self.pid).cpu_times()
-        except psutil.Error:
+            return time.clock_gettime((~self.pid << 3) | 2)
+        except OSError:
             return 0.0
-        return float(times.user + times.system)
 
     def _begin(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
