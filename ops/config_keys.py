@@ -68,8 +68,6 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
     "preprocess": {
         "max_picture_bytes": "Largest picture as it is sent.",
         "min_picture_side": "Smallest side of a picture, in pixels.",
-        "max_pictures_in_hand": "That wait or are decoded; beyond it, 503.",
-        "max_bytes_in_hand": "Of their files; beyond it, 503.",
         "num_cpus": "Booked with Ray per replica.",
         "max_ongoing_requests": "Requests in flight per replica.",
         **{f"fetch.{key}": text for key, text in _FETCH.items()},

@@ -1,4 +1,4 @@
-"""``pixtral bench engine|vision|serve-hop|gateway|all``: measure, print tables, exit."""
+"""``pixtral bench engine|vision|pictures|serve-hop|gateway|all``: measure, print tables, exit."""
 
 from __future__ import annotations
 
@@ -124,6 +124,36 @@ def gateway(
     _table(bench.run(bench.Plan(seconds, rounds, names)))
 
 
+@app.command("pictures")
+def pictures(
+    flood: Annotated[
+        bool, typer.Option(help="Also text's latency while pictures flood the whole system.")
+    ] = True,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")
+    ] = None,
+) -> None:
+    """Decoding and cutting photographs beside mistral-common and transformers (about three
+    minutes). Exits with 1 when ours differ from mistral-common's; a missed goal is only told.
+
+    Example: pixtral bench pictures --json pictures.json
+    """
+    from ops.bench import picture_flood
+    from ops.bench import pictures as bench
+
+    try:
+        rows = bench.run()
+    except bench.OutputDiffersError as error:
+        print(f"patches differ: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    _table(rows)
+    flooded = picture_flood.run() if flood else None
+    if flooded is not None:
+        _table([flooded])
+    if json_file is not None:
+        json_file.write_text(bench.as_json(rows, flooded), encoding="utf-8")
+
+
 @app.command("all")
 def everything() -> None:
     """Every measurement, one after the other.
@@ -134,6 +164,7 @@ def everything() -> None:
     vision(None, 2, False, None)
     serve_hop()
     gateway(None, 8.0, 5)
+    pictures(True, None)
 
 
 def _known(only: Sequence[str] | None, scenarios: Collection[str]) -> tuple[str, ...]:
