@@ -26,7 +26,7 @@ from unittest.mock import patch
 import aiohttp
 
 from ops.bench.gateway import KEY, Target, application_at, system_config, with_books
-from ops.bench.load import run_load
+from ops.bench.load import Measured, percentile, run_load
 from ops.bench.pictures import photographs
 from ops.bench.postgres import PostgresServer
 from serve_app import cluster
@@ -85,20 +85,24 @@ def _drive(config: Config, state: Path, seconds: float) -> FloodRow:
         with application_at(build(config), "/"):
             text = Target("text", f"{root}/chat/completions", config.model.name)
             load = text.paced(seconds, TEXTS_PER_S)
-            alone = run_load(load, warm_up_s=4)
+            alone = run_load(load)
             with _flood(f"{root}/tokenize", config.model.name) as outcomes:
-                flooded = run_load(load, warm_up_s=4)
+                flooded = run_load(load)
             answered, refused, flood_s = outcomes
     return FloodRow(
         TEXTS_PER_S,
-        alone.first_ms(50),
-        flooded.first_ms(50),
-        flooded.first_ms(50) / alone.first_ms(50),
-        alone.first_ms(95),
-        flooded.first_ms(95),
+        _ms(alone, 50),
+        _ms(flooded, 50),
+        _ms(flooded, 50) / _ms(alone, 50),
+        _ms(alone, 95),
+        _ms(flooded, 95),
         answered / flood_s,
         refused / flood_s,
     )
+
+
+def _ms(measured: Measured, percent: float) -> float:
+    return 1e3 * percentile(measured.first, percent)
 
 
 @contextmanager

@@ -59,8 +59,9 @@ class Controller:
         )
         wanted, self.state = self.policy(context)
         bounds = self.config
-        self.replicas = int(max(bounds.min_replicas, min(bounds.max_replicas, wanted)))
-        return self.replicas
+        held: int = max(bounds.min_replicas, min(bounds.max_replicas, int(wanted)))
+        self.replicas = held
+        return held
 
 
 def test_a_tier_sleeps_wakes_grows_and_sleeps_again():
