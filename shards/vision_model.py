@@ -156,7 +156,7 @@ class VisionEncoder(nn.Module):
         parts = list(parted(grids, CPU_PATCHES))
         sizes = [sum(grid.patches for grid in part) for part in parts]
         return torch.cat(
-            [self(rows, part) for rows, part in zip(packed.split(sizes), parts, strict=True)]
+            [self(rows, part) for rows, part in zip(torch.split(packed, sizes), parts, strict=True)]
         )
 
 

@@ -60,7 +60,7 @@ class Controller:
         wanted, self.state = self.policy(context)
         bounds = self.config
         self.replicas = int(max(bounds.min_replicas, min(bounds.max_replicas, wanted)))
-        return self.replicas
+        return int(self.replicas)
 
 
 def test_a_tier_sleeps_wakes_grows_and_sleeps_again():

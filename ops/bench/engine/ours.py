@@ -166,7 +166,7 @@ class Ours:
         grids = [grid for grid, _ in new.values()]
         packed = self._encoder.encode(np.concatenate([array for _, array in new.values()]), grids)
         self.encoded += len(packed)
-        parts = packed.split([grid.patches for grid in grids])
+        parts = torch.split(packed, [grid.patches for grid in grids])
         self._features |= {name: part.numpy() for name, part in zip(new, parts, strict=True)}
         while len(self._features) > _FEATURES_KEPT:
             del self._features[next(iter(self._features))]

@@ -14,6 +14,7 @@ import torch
 from ops.bench import vision
 from ops.bench.vision import Budget, FeaturesDifferError, as_json, as_markdown, measure
 from shards.grid import Grid
+from shards.vision_model import VisionEncoder
 from tests.ops.bench.conftest import TINY
 
 BUDGET = Budget(pictures=6, least=32, most=96, repeats=1, threads=1)
@@ -51,11 +52,11 @@ def test_passes_hold_as_many_pictures_as_fit_in_order() -> None:
 
 
 def test_encoders_that_differ_are_noticed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode = vision.VisionEncoder.encode
+    encode = VisionEncoder.encode
 
-    def wrong(self: vision.VisionEncoder, patches: np.ndarray, grids: list[Grid]) -> torch.Tensor:
+    def wrong(self: VisionEncoder, patches: np.ndarray, grids: list[Grid]) -> torch.Tensor:
         return encode(self, patches, grids) + 1e-3
 
-    monkeypatch.setattr(vision.VisionEncoder, "encode", wrong)
+    monkeypatch.setattr(VisionEncoder, "encode", wrong)
     with pytest.raises(FeaturesDifferError, match="tiny"):
         measure("tiny", TINY.vision, BUDGET, cache)
