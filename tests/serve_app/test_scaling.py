@@ -59,9 +59,8 @@ class Controller:
         )
         wanted, self.state = self.policy(context)
         bounds = self.config
-        held: int = max(bounds.min_replicas, min(bounds.max_replicas, int(wanted)))
-        self.replicas = held
-        return held
+        self.replicas = int(max(bounds.min_replicas, min(bounds.max_replicas, wanted)))
+        return int(self.replicas)
 
 
 def test_a_tier_sleeps_wakes_grows_and_sleeps_again():
