@@ -18,27 +18,28 @@ _MOST_PATCHES = 64 * 64
 
 
 class Preprocess(BaseModel):
-    """Limits are of each replica.
+    """Limits are of each replica. What is over those of tokens is scaled down until it is not
+    (preprocess/sizing.py).
 
     Attributes:
         formats: what pictures may be; more decoders are more to attack. ``heif`` needs the extra
             ``heif``. Of an animation the first frame is shown unless others are asked for.
-        max_picture_pixels: exact resizing works in float32, 12 bytes a pixel.
-        max_picture_tokens: of one picture; a larger one is scaled down until it fits. Null: none.
-        max_request_picture_tokens: of all that a request holds; the largest are scaled down until
-            they fit (preprocess/sizing.py). Null: none but the context.
+        max_picture_pixels: once decoded; exact resizing works in float32, 12 bytes a pixel.
+        max_picture_tokens: of one picture.
+        max_request_picture_tokens: of all pictures of a request.
         max_frames: that may be shown of one animation or TIFF.
         workers: processes that decode, each on one core and niced; one picture after the other.
         picture_timeout_s: wall-clock time for one picture; a worker that takes longer is replaced.
         worker_memory_bytes: of address space for the pictures, on top of what a worker needs to
             run; 1 GiB is enough for any of 36 megapixels.
         worker_tasks: files that a worker looks at or decodes before a fresh one takes its place.
-        sandbox: what if the kernel does not filter system calls (seccomp): the tier does not start,
-            or workers are confined by all else.
+        sandbox: if the kernel does not filter system calls (seccomp), with ``required`` the tier
+            does not start, and with ``preferred`` workers are confined by all else.
         threads: conversations that are tokenised side by side.
-        max_pictures_in_hand, max_bytes_in_hand: of pictures that wait or are decoded, and of their
-            files; beyond either a request is refused with 503, unless it is the only one.
-        max_patch_bytes_in_hand: of the patches that these become, which lie in the object store.
+        max_pictures_in_hand: that wait or are decoded; beyond it a request is refused with 503,
+            unless it is the only one.
+        max_bytes_in_hand: likewise of their files.
+        max_patch_bytes_in_hand: likewise of the patches that they become, in the object store.
         max_queued_requests: that each gateway keeps for this tier beyond what its replicas take;
             more are refused with 503.
         patch_cache_bytes: of a replica's own memory, for patches of pictures that may come again,

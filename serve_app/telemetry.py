@@ -140,9 +140,9 @@ class WorkerMetrics:
         )
         self.ended = counter(
             "pixtral_picture_workers_ended_total",
-            "Worker processes replaced, by reason: too much time or memory, died, or recycled",
+            "Worker processes replaced: too much time or memory, no processor, died, recycled",
             None,
-            {"reason": ("time", "memory", "died", "recycled")},
+            {"reason": ("time", "starved", "memory", "died", "recycled")},
         )
 
 

@@ -1,4 +1,4 @@
-"""``pixtral bench engine|serve-hop|gateway|all``: measure, print tables, exit."""
+"""``pixtral bench engine|serve-hop|gateway|pictures|all``: measure, print tables, exit."""
 
 from __future__ import annotations
 
@@ -87,6 +87,36 @@ def gateway(
     _table(bench.run(seconds))
 
 
+@app.command("pictures")
+def pictures(
+    flood: Annotated[
+        bool, typer.Option(help="Also text's latency while pictures flood the whole system.")
+    ] = True,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")
+    ] = None,
+) -> None:
+    """Decoding and cutting photographs beside mistral-common and transformers (about three
+    minutes). Exits with 1 when ours differ from mistral-common's; a missed goal is only told.
+
+    Example: pixtral bench pictures --json pictures.json
+    """
+    from ops.bench import picture_flood
+    from ops.bench import pictures as bench
+
+    try:
+        rows = bench.run()
+    except bench.OutputDiffersError as error:
+        print(f"patches differ: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    _table(rows)
+    flooded = picture_flood.run() if flood else None
+    if flooded is not None:
+        _table([flooded])
+    if json_file is not None:
+        json_file.write_text(bench.as_json(rows, flooded), encoding="utf-8")
+
+
 @app.command("all")
 def everything() -> None:
     """Every measurement, one after the other.
@@ -96,6 +126,7 @@ def everything() -> None:
     engine(None, 2, False, None, None)
     serve_hop()
     gateway()
+    pictures(True, None)
 
 
 def _progress() -> Callable[[str], None]:

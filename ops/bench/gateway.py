@@ -106,7 +106,7 @@ def run(seconds: float = 8.0) -> list[Row]:
         RuntimeError: PostgreSQL is not installed, or nothing was answered.
     """
     with tempfile.TemporaryDirectory() as folder:
-        config, state = _config(Path(folder)), Path(folder)
+        config, state = system_config(Path(folder)), Path(folder)
         with patch.dict(os.environ, cluster.environment(config, state)):
             cluster.start(config, state)
             try:
@@ -120,11 +120,11 @@ def run(seconds: float = 8.0) -> list[Row]:
 def _drive(config: Config, state: Path, seconds: float) -> list[Row]:
     with closing(PostgresServer()) as postgres, cluster.connected(config, state):
         postgres.start()
-        site = Site(_with_books(config, postgres.create("ledger")), state, postgres)
+        site = Site(with_books(config, postgres.create("ledger")), state, postgres)
         cluster.start_edge(config)
         meter = _Meter(site)
         root = f"http://127.0.0.1:{site.config.gateway.port}"
-        with _application(echo.build(4 * CLIENTS), "/bare"):
+        with application_at(echo.build(4 * CLIENTS), "/bare"):
             bare = Target("bare Serve, same hops", f"{root}/bare/echo")
             peak = meter.row(f"{bare.name}: peak", bare.peak(seconds), SHORT_TOKENS)
             rate = peak.requests_per_s / 2
@@ -133,7 +133,7 @@ def _drive(config: Config, state: Path, seconds: float) -> list[Row]:
             )
             each = Target("bare Serve, an item a token", f"{root}/bare/each")
             naive = meter.row(f"{each.name}: streams", each.streams(seconds), LONG_TOKENS)
-        with _application(build(site.config), "/"):
+        with application_at(build(site.config), "/"):
             ours = Target("pixtral-serve", f"{root}/v1/chat/completions", site.config.model.name)
             our_peak = meter.row(f"{ours.name}: peak", ours.peak(seconds), SHORT_TOKENS)
             our_paced = meter.row(
@@ -186,7 +186,7 @@ class _Meter:
 
 
 @contextmanager
-def _application(application: Application, prefix: str) -> Iterator[None]:
+def application_at(application: Application, prefix: str) -> Iterator[None]:
     name = prefix.strip("/") or cluster.APPLICATION
     serve.run(application, name=name, route_prefix=prefix)
     try:
@@ -195,7 +195,7 @@ def _application(application: Application, prefix: str) -> Iterator[None]:
         serve.delete(name)
 
 
-def _config(folder: Path) -> Config:
+def system_config(folder: Path) -> Config:
     """The whole system with one group that computes nothing."""
     http, dashboard, gcs, metrics = free_ports(4)
     return load_config(
@@ -215,7 +215,7 @@ def _config(folder: Path) -> Config:
     )
 
 
-def _with_books(config: Config, database_url: str) -> Config:
+def with_books(config: Config, database_url: str) -> Config:
     """Its ledger there and ``KEY`` known to it."""
     accounting = config.accounting.model_copy(update={"database_url": database_url})
     kept = config.model_copy(update={"accounting": accounting})

@@ -47,6 +47,8 @@ from shards.grid import Grid
 
 # Imports on a busy machine; a worker takes a second on an idle one.
 _START_TIMEOUT_S = 120.0
+# Of its time, which a worker must have had a processor for if its file is to be blamed.
+FAIR_SHARE = 0.25
 _PATCH_VALUES = PATCH_BYTES // np.dtype(np.float32).itemsize
 
 Patches = NDArray[np.float32]
@@ -58,7 +60,11 @@ class WorkerLost(Exception):  # noqa: N818  (reads as what it is)
 
 
 class TooSlow(WorkerLost):
-    """Its time was up."""
+    """Its time was up, and it had a processor for a good part of it."""
+
+
+class Starved(WorkerLost):
+    """Its time was up, and others had the processors: the file may not be at fault."""
 
 
 class TooBig(WorkerLost):
@@ -171,7 +177,7 @@ class WorkerProcess:
             count = answer.grid.patches * _PATCH_VALUES
             values = np.frombuffer(self._patches, np.float32, count)
             take(answer.grid, values.reshape(answer.grid.patches, _PATCH_VALUES))
-            self._deadline = time.monotonic() + timeout_s
+            self._begin(timeout_s)
             self._send(GO_ON)
         answer = self._receive()
         if not isinstance(answer, Done):
@@ -185,7 +191,7 @@ class WorkerProcess:
 
     def _give(self, data: bytes, task: Look | Cut, timeout_s: float) -> None:
         self.done += 1
-        self._deadline = time.monotonic() + timeout_s
+        self._begin(timeout_s)
         self._file[: len(data)] = data
         self._send(pickle.dumps(task))
 
@@ -194,8 +200,7 @@ class WorkerProcess:
             self._socket.settimeout(max(0.001, self._deadline - time.monotonic()))
             self._socket.send(message)
         except TimeoutError:
-            self.end()
-            raise TooSlow from None
+            raise self._late() from None
         except OSError as error:
             self.end()
             raise WorkerLost("a worker died") from error
@@ -207,13 +212,29 @@ class WorkerProcess:
             if message:
                 return unpacked(message)
         except TimeoutError:
-            self.end()
-            raise TooSlow from None
+            raise self._late() from None
         except (OSError, WireError) as error:
             self.end()
             raise WorkerLost("a worker died or made no sense") from error
         self.end()
         raise WorkerLost(f"a worker died ({self._process.returncode})")
+
+    def _late(self) -> WorkerLost:
+        used_s = self._cpu_s() - self._cpu_before_s
+        self.end()
+        return TooSlow() if used_s >= FAIR_SHARE * self._timeout_s else Starved()
+
+    def _cpu_s(self) -> float:
+        """Of the process, by its clock: what clock_getcpuclockid(3) makes of its id."""
+        try:
+            return time.clock_gettime((~self.pid << 3) | 2)
+        except OSError:
+            return 0.0
+
+    def _begin(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._cpu_before_s = self._cpu_s()
+        self._deadline = time.monotonic() + timeout_s
 
     def _fault(self, answer: Reply) -> FileRefused | WorkerLost:
         if isinstance(answer, Refused):

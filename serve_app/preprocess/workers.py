@@ -4,7 +4,8 @@
                        └──► lane 2: …
 
 A process that takes too long or too much memory over a file, or that dies of it, is replaced; the
-file is refused and no other notices. One that dies for no reason that we know gets a second try in
+file is refused and no other notices. If it took long because others had the processors, its sender
+is told to come back. One that dies for no reason that we know gets a second try in
 a fresh process, for the fault may lie with a file before.
 """
 
@@ -25,6 +26,7 @@ from serve_app.preparing import Preprocess
 from serve_app.preprocess.child import (
     FileRefused,
     Patches,
+    Starved,
     TooBig,
     TooSlow,
     WorkerLost,
@@ -92,6 +94,7 @@ class Workers:
 
         Raises:
             InvalidRequest: the file is not one that is read, or costs too much; ``param`` is named.
+            Overloaded: others had the processors all the time.
         """
         task = Look(len(data), wish)
         timeout_s = self._config.picture_timeout_s
@@ -115,7 +118,7 @@ class Workers:
             store: called in a thread with each picture's patches; they are gone when it returns.
 
         Raises:
-            InvalidRequest: as ``look``.
+            InvalidRequest, Overloaded: as ``look``.
         """
         task = Cut(len(data), wish, tuple(max_sides))
 
@@ -194,6 +197,10 @@ class Workers:
                 break
             except (TooSlow, TooBig) as breach:
                 worker, error = None, self._too_costly(breach, job)
+                break
+            except Starved as starved:
+                self._ended("starved", starved)
+                worker, error = None, Overloaded("the machine is too busy to decode pictures")
                 break
             except WorkerLost as lost:
                 self._ended("died", lost)

@@ -24,6 +24,8 @@ def main(path: str, socket: str, files: str, patches: str) -> None:
             os._exit(1)
         if order == b"sleep":
             time.sleep(60)
+        while order == b"spin":
+            pass
         if order == b"shrink":
             os.ftruncate(int(files), 0)
         os.write(channel, order)
