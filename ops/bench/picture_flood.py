@@ -26,7 +26,7 @@ from unittest.mock import patch
 import aiohttp
 
 from ops.bench.gateway import KEY, Target, application_at, system_config, with_books
-from ops.bench.load import Measured, percentile, run_load
+from ops.bench.load import percentile, run_load
 from ops.bench.pictures import photographs
 from ops.bench.postgres import PostgresServer
 from serve_app import cluster
@@ -89,20 +89,21 @@ def _drive(config: Config, state: Path, seconds: float) -> FloodRow:
             with _flood(f"{root}/tokenize", config.model.name) as outcomes:
                 flooded = run_load(load)
             answered, refused, flood_s = outcomes
+    ms = {
+        (name, share): 1e3 * percentile(measured.first, share)
+        for name, measured in (("alone", alone), ("flooded", flooded))
+        for share in (50, 95)
+    }
     return FloodRow(
         TEXTS_PER_S,
-        _ms(alone, 50),
-        _ms(flooded, 50),
-        _ms(flooded, 50) / _ms(alone, 50),
-        _ms(alone, 95),
-        _ms(flooded, 95),
+        ms["alone", 50],
+        ms["flooded", 50],
+        ms["flooded", 50] / ms["alone", 50],
+        ms["alone", 95],
+        ms["flooded", 95],
         answered / flood_s,
         refused / flood_s,
     )
-
-
-def _ms(measured: Measured, percent: float) -> float:
-    return 1e3 * percentile(measured.first, percent)
 
 
 @contextmanager

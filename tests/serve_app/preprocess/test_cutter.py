@@ -41,15 +41,13 @@ def asked(monkeypatch) -> list[str]:
     return done
 
 
-def cutter(
-    cache_bytes: int = 2**20, watch: Callable[[int], None] | None = None
-) -> Cutter[np.ndarray]:
+def cutter(cache_bytes: int = 2**20, watch: Callable[[int], None] | None = None) -> Cutter[Any]:
     return Cutter(CONFIG, shared_workers(CONFIG), np.copy, PatchCache(cache_bytes, watch))
 
 
 async def cut(
-    cutter: Cutter[np.ndarray], source: PictureSource = PICTURE, whom: For = OURS, side: int = 1024
-) -> tuple[Cut[np.ndarray], ...]:
+    cutter: Cutter[Any], source: PictureSource = PICTURE, whom: For = OURS, side: int = 1024
+) -> tuple[Cut[Any], ...]:
     sight = await cutter.look(source, whom)
     return await cutter.cut(source, sight, [side] * len(sight.sizes), whom)
 
