@@ -1,0 +1,46 @@
+"""From a lesson's checkpoint to a folder that serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ops.nano.checkpoint import write_checkpoint
+from ops.nano.train.answers import AnswersLesson
+from ops.nano.train.shape import TRAINED
+from shards.layers import Part, model_parts
+
+_TABLES = ("tok_embeddings.weight", "output.weight")
+
+
+def export(lesson: AnswersLesson, folder: Path) -> None:
+    """Write the lesson's weights as Mistral's layout has them, in bfloat16, with whole tables."""
+    tensors = {part.name: _stored(part) for part in _parts(lesson)}
+    for name in _TABLES:
+        tensors[name] = lesson.vocabulary.whole(tensors[name])
+
+    def values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        array: NDArray[np.float32] = tensors[name].reshape(shape).contiguous().numpy()
+        return array
+
+    with torch.no_grad():
+        write_checkpoint(folder, TRAINED, values=values)
+
+
+def _parts(lesson: AnswersLesson) -> list[Part]:
+    encoder, decoder = lesson.model["encoder"], lesson.model["decoder"]
+    return [*model_parts(encoder, "vision_encoder"), *model_parts(decoder)]
+
+
+def _stored(part: Part) -> Tensor:
+    """As a checkpoint holds it: rotated rows in adjacent pairs, where memory has them in halves."""
+    rows = part.target.detach()
+    if not part.rotary_heads:
+        return rows
+    head_dim = len(rows) // part.rotary_heads
+    halves = rows.view(part.rotary_heads, 2, head_dim // 2, -1)
+    return halves.transpose(1, 2).reshape(rows.shape)
