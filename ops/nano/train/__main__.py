@@ -2,7 +2,8 @@
 
 python -m ops.nano.train vision  --run DIR                what lies in every patch
 python -m ops.nano.train answers --run DIR                goes on from what the first learned
-python -m ops.nano.train export  --run DIR --to FOLDER    writes the averaged weights to serve
+python -m ops.nano.train export  --run DIR --to FOLDER    weights, card and curve, as committed
+python -m ops.nano.train serve   --run DIR --to FOLDER    a checkpoint for `pixtral up --model`
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ops.nano.train.answers import AnswersLesson, dialogue_ids
-from ops.nano.train.export import export
+from ops.nano.train.export import bundle, export
 from ops.nano.train.lesson import Lesson
 from ops.nano.train.shape import TRAINED
 from ops.nano.train.trainer import Pace, Trainer
@@ -28,23 +29,34 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("lesson", choices=["vision", "answers", "export"])
-    parser.add_argument("--to", type=Path, help="where to export")
+    parser.add_argument("lesson", choices=["vision", "answers", "export", "serve"])
+    parser.add_argument("--to", type=Path, help="where to write weights")
+    parser.add_argument("--scores", type=Path, help="what `pixtral eval --json` printed, for the card")
     parser.add_argument("--run", type=Path, required=True, help="where checkpoints and log lie")
     parser.add_argument("--steps", type=int, default=30_000, help="of the lesson in all")
     parser.add_argument("--decay", type=int, default=0, help="last steps, in which the rate falls")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--most-patches", type=int, default=256, help="of a picture")
     parser.add_argument("--batch", type=int, help="patches, or tokens, in a batch")
+    parser.add_argument("--dtype", choices=["auto", "bfloat16", "float32"], default="auto")
     parser.add_argument("--grade-every", type=int, default=250, help="steps")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.lesson == "export":
-        return _export(arguments.run, arguments.to)
+    if arguments.to is not None:
+        return _write(arguments)
     arguments.run.mkdir(parents=True, exist_ok=True)
     pace = Pace(arguments.rate, arguments.steps, decay=arguments.decay)
-    trainer = Trainer(_lesson(arguments), arguments.run, pace)
+    mixed = arguments.dtype == "bfloat16" or (arguments.dtype == "auto" and _has_amx())
+    trainer = Trainer(_lesson(arguments), arguments.run, pace, mixed=mixed)
     return trainer.run(grade_every=arguments.grade_every, save_every=250)
+
+
+def _has_amx() -> bool:
+    """Whether the processor multiplies bfloat16 in tiles; without, float32 is quicker."""
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def _lesson(arguments: argparse.Namespace) -> Lesson:
@@ -57,12 +69,17 @@ def _lesson(arguments: argparse.Namespace) -> Lesson:
     return lesson
 
 
-def _export(run: Path, folder: Path) -> None:
+def _write(arguments: argparse.Namespace) -> None:
+    run: Path = arguments.run
     state = torch.load(run / "answers.pt", weights_only=True)
     lesson = AnswersLesson(vocabulary(run), most_patches=1, batch_tokens=1)
     lesson.model.load_state_dict(state["average"])
-    export(lesson, folder)
-    print(f"{folder}: step {state['step']}, {state['pictures']} pictures, {state['cpu_s']:.0f} s")
+    if arguments.lesson == "serve":
+        export(lesson, arguments.to)
+    else:
+        scores = json.loads(arguments.scores.read_text()) if arguments.scores else {}
+        bundle(lesson, run, arguments.to, scores)
+    print(f"{arguments.to}: step {state['step']}, {state['pictures']} pictures")
 
 
 def vocabulary(run: Path) -> Vocabulary:

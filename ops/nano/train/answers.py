@@ -68,8 +68,7 @@ class AnswersLesson:
         right, asked = Counter[str](), Counter[str]()
         for index in range(_VALIDATION_BATCHES):
             batch = self._validation[index]
-            with torch.autocast("cpu", torch.bfloat16):
-                logits, _ = self._forward(batch)
+            logits, _ = self._forward(batch)
             wrong = torch.zeros(len(batch.tasks), dtype=torch.int64)
             wrong.index_add_(0, batch.turns, (logits.argmax(1) != batch.targets).long())
             for task, mistakes in zip(batch.tasks, wrong.tolist(), strict=True):

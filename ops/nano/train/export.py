@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ops.nano.checkpoint import write_checkpoint
+from ops.nano.checkpoint import WEIGHTS, parameters, write_checkpoint
+from ops.nano.folder import CARD
 from ops.nano.train.answers import AnswersLesson
+from ops.nano.train.card import card
+from ops.nano.train.curve import plot
 from ops.nano.train.shape import TRAINED
 from shards.layers import Part, model_parts
 
@@ -29,6 +36,30 @@ def export(lesson: AnswersLesson, folder: Path) -> None:
 
     with torch.no_grad():
         write_checkpoint(folder, TRAINED, values=values)
+
+
+def bundle(lesson: AnswersLesson, run: Path, folder: Path, scores: Mapping[str, Any]) -> None:
+    """Write what is committed: weights, the card, the curve.
+
+    Args:
+        run: where the lessons' logs lie.
+        scores: see ``card``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        export(lesson, Path(scratch))
+        Path(scratch, WEIGHTS).rename(folder / WEIGHTS)
+    tables = 2 * TRAINED.text.vocab_size * TRAINED.text.dim
+    lessons = {name: _last(run / f"{name}.jsonl") for name in ("vision", "answers")}
+    (folder / CARD).write_text(
+        card(parameters(TRAINED), tables, lessons, scores), encoding="utf-8"
+    )
+    plot(run, folder / "curve.png")
+
+
+def _last(log: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    return entry
 
 
 def _parts(lesson: AnswersLesson) -> list[Part]:

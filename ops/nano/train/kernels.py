@@ -28,7 +28,10 @@ class TrainingKernels(Kernels):
     """
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return _compiled_norm()(x, weight, eps)
+        # Of the residual (float32) comes the input of a product; what comes out of one (only the
+        # patches' embedding) becomes the residual.
+        narrow = torch.is_autocast_enabled("cpu") and x.dtype is torch.float32
+        return _compiled_norm()(x, weight, eps, torch.bfloat16 if narrow else torch.float32)
 
     def gated(self, gate_up: Tensor) -> Tensor:
         return _compiled_gate()(gate_up)
@@ -54,13 +57,11 @@ class TrainingKernels(Kernels):
 
 
 @cache
-def _compiled_norm() -> Callable[[Tensor, Tensor, float], Tensor]:
-    def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def _compiled_norm() -> Callable[[Tensor, Tensor, float, torch.dtype], Tensor]:
+    def norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         exact = x.float()
-        exact = exact * torch.rsqrt(exact.square().mean(-1, keepdim=True) + eps) * weight
-        # Of the residual (float32) comes the input of a product in bfloat16; what comes out of one
-        # (only the patches' embedding) becomes the residual.
-        return exact.to(torch.bfloat16) if x.dtype is torch.float32 else exact
+        exact = exact * torch.rsqrt(exact.square().mean(-1, keepdim=True) + eps)
+        return (exact * weight).to(dtype)
 
     return torch.compile(norm, dynamic=True)
 

@@ -42,12 +42,14 @@ class Trainer:
     """Trains one lesson in ``folder``; made again there, it goes on where it was.
 
     Attributes:
+        mixed: whether products are in bfloat16; weights and sums are float32 anyhow.
         step, pictures: taken and shown so far.
         cpu_s: seconds of CPU that it took, drawing included, over all runs.
     """
 
-    def __init__(self, lesson: Lesson, folder: Path, pace: Pace) -> None:
+    def __init__(self, lesson: Lesson, folder: Path, pace: Pace, *, mixed: bool) -> None:
         self.lesson = lesson
+        self.mixed = mixed
         self.pace = pace
         self.step = 0
         self.pictures = 0
@@ -93,7 +95,7 @@ class Trainer:
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.pace.rate_at(self.step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
             loss = self.lesson.loss(batch)
         self.lesson.model.zero_grad(set_to_none=True)
         loss.backward()
@@ -128,7 +130,8 @@ class Trainer:
         kept = copy.deepcopy(self.lesson.model.state_dict())
         self.lesson.model.load_state_dict(self._average.state_dict())
         try:
-            return self.lesson.grade()
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
+                return self.lesson.grade()
         finally:
             self.lesson.model.load_state_dict(kept)
 

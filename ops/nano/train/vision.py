@@ -39,8 +39,7 @@ class VisionLesson:
         right, asked = Counter[str](), Counter[str]()
         for index in range(_VALIDATION_BATCHES):
             batch = self._validation[index]
-            with torch.autocast("cpu", torch.bfloat16):
-                answers = self._answers(batch)
+            answers = self._answers(batch)
             for slot, (good, count) in patch_scores(answers, batch.labels).items():
                 right[slot] += good
                 asked[slot] += count
