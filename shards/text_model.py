@@ -56,7 +56,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, hidden: Tensor, rotation: Rotation, cache: PagedCache | None, layout: StepLayout
     ) -> Tensor:
-        """[T, dim] -> [T, dim]; the step's keys and values are left in ``cache`` if there is one."""
+        """[T, dim] -> [T, dim]; the step's keys and values are left in ``cache``, if any."""
         attention = self.attention
         qkv = attention.wqkv(self.attention_norm(hidden))
         attended = self.kernels.attend_paged(qkv, attention.heads, rotation, cache, layout)

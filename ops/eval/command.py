@@ -10,7 +10,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from ops.console import JsonOption, KeyOption, one_line_errors, target
 from ops.eval.grader import Endpoint, Graded, grade
@@ -51,7 +58,8 @@ def evaluate(
 
     Of the system that runs here, unless told otherwise. Greedy, over the REST API, as any client
     would. Lines of questions.jsonl: {"images": ["a.png"], "question": "…", "answers": ["…"]}, and
-    if wanted "task", "metric" (exact, relaxed as ChartQA, anls as DocVQA, json), "schema", "before".
+    if wanted "task", "metric" (exact, relaxed as ChartQA, anls as DocVQA, json), "schema" and
+    "before".
 
     Example: pixtral eval receipts/ --base-url http://127.0.0.1:8000/v1 --json
     """
@@ -97,7 +105,7 @@ def _graded(
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[tuple[Progress, int]]:
+def _bar(total: int) -> Iterator[tuple[Progress, TaskID]]:
     columns = (
         TextColumn("asking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("score {task.fields[score]}"),

@@ -99,9 +99,7 @@ def _questions(dialogue: Dialogue) -> Iterator[Asked]:
 def _dialogue(rng: np.random.Generator, kind: str, split: Split) -> Dialogue:
     columns, rows = _grid(rng)
     if kind == "pair":
-        first, second = (
-            draw(rng, "shapes", columns, rows, split, exact=False) for _ in range(2)
-        )
+        first, second = (draw(rng, "shapes", columns, rows, split, exact=False) for _ in range(2))
         return about_two(rng, (first, second), 4)
     scene = draw(
         rng, "shapes" if kind == "nothing" else kind, columns, rows, split, exact=rng.random() < 0.5
@@ -133,15 +131,15 @@ def _entry(task: str, asked: Asked, names: list[str]) -> dict[str, Any]:
 
 
 def _schema(answer: dict[str, Any]) -> dict[str, Any]:
-    types = {key: "integer" if isinstance(value, int) else "string" for key, value in answer.items()}
+    types = {
+        key: "integer" if isinstance(value, int) else "string" for key, value in answer.items()
+    }
     return {
         "type": "object",
         "properties": {key: {"type": kind} for key, kind in types.items()},
         "required": list(answer),
         "additionalProperties": False,
     }
-
-
 
 
 if __name__ == "__main__":

@@ -105,9 +105,7 @@ def played(engine, tokenizer, asked, turn, *, together: bool) -> list[str]:
         for request, rows in named:
             engine.add(request, rows)
         deltas = drain(engine)
-        texts += [
-            spelled(tokenizer, tokens_of(deltas, request.request_id)) for request, _ in named
-        ]
+        texts += [spelled(tokenizer, tokens_of(deltas, request.request_id)) for request, _ in named]
     return texts
 
 
@@ -117,8 +115,9 @@ def spelled(tokenizer: Tokenizer, tokens: tuple[int, ...]) -> str:
 
 def request_of(question: GradedQuestion, tokenizer: Tokenizer, encoder: VisionEncoder):
     shown = [upright_rgb(Pillow.open(image)) for image in question.images]
-    content = (*(Image(index) for index in range(len(shown))), Text(question.question))
-    conversation = Conversation((Message("user", content),))
+    content: list[Image | Text] = [Image(index) for index in range(len(shown))]
+    content.append(Text(question.question))
+    conversation = Conversation((Message("user", tuple(content)),))
     prompt = tokenizer.encode(conversation, [picture.size for picture in shown])
     made = [patches(shown[index]) for index in prompt.picture_order]
     features = [encoder.encode(values, [grid]).numpy() for grid, values in made]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -66,13 +67,16 @@ def _values(rng: np.random.Generator, count: int) -> list[int]:
     while True:
         values = [int(value) for value in rng.integers(1, top, count)]
         ordered = sorted(values)
-        gaps = [high - low for low, high in zip(ordered, ordered[1:], strict=False)]
+        gaps = [high - low for low, high in pairwise(ordered)]
         if min(gaps) * 12 >= ordered[-1]:
             return values
 
 
 def _bars(
-    rng: np.random.Generator, labels: tuple[str, ...], values: list[int], paper: tuple[int, int, int]
+    rng: np.random.Generator,
+    labels: tuple[str, ...],
+    values: list[int],
+    paper: tuple[int, int, int],
 ) -> list[tuple[Bar, tuple[int, int, int]]]:
     one = None if rng.random() < 0.5 else str(rng.choice(COLOURS))
     bars = []

@@ -41,8 +41,8 @@ def draw(
     """A picture that makes ``columns`` x ``rows`` patches.
 
     Args:
-        kind: one of ``KINDS``, or ``page``; charts and receipts want some room, and shapes stand in where they
-            have none.
+        kind: one of ``KINDS``, or ``page``; charts and receipts want some room, and shapes stand
+            in where they have none.
         exact: whether its sides are whole patches; otherwise up to 15 pixels less.
     """
     width, height = columns * PATCH, rows * PATCH

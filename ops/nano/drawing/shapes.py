@@ -41,28 +41,33 @@ def draw_shapes(
     """Up to ``count`` shapes, fewer where they do not fit."""
     paper = background(rng)
     canvas = Canvas.blank(rng, width, height, paper)
-    names = [name for name in COLOURS]
     # Often one shape or one colour comes several times: there is something to tell apart.
-    some_shapes = rng.choice(SHAPES, int(rng.integers(1, 4)) if rng.random() < 0.5 else 8)
-    some_colours = rng.choice(names, int(rng.integers(1, 4)) if rng.random() < 0.4 else 8)
+    some_shapes = _few(rng, SHAPES, 0.5)
+    some_colours = _few(rng, COLOURS, 0.4)
     planned: list[tuple[Shape, Rgb]] = []
     for box in _boxes(rng, width, height, count):
         for _ in range(20):
-            colour_name = str(rng.choice(some_colours))
+            colour_name = some_colours[int(rng.integers(len(some_colours)))]
             shade = colour(rng, colour_name)
             if distance(shade, paper) > _LEAST_CONTRAST:
                 break
-            some_colours = names
+            some_colours = list(COLOURS)
         else:
             continue
         x, y = box.centre
-        name = str(rng.choice(some_shapes))
+        name = some_shapes[int(rng.integers(len(some_shapes)))]
         shape = Shape(name, colour_name, box, int(3 * y / height), int(3 * x / width))
         planned.append((shape, shade))
     shapes = tuple(shape for shape, _ in planned)
     for shape, shade in planned:
         canvas.paste(_mask(rng, shape), shape.box, shade, _labels(shape, shapes))
     return canvas, Shapes(shapes)
+
+
+def _few(rng: np.random.Generator, names: tuple[str, ...], chance: float) -> list[str]:
+    """One to three of them by ``chance``, else eight; the same may come twice."""
+    count = int(rng.integers(1, 4)) if rng.random() < chance else 8
+    return [str(name) for name in rng.choice(names, count)]
 
 
 def _boxes(rng: np.random.Generator, width: int, height: int, count: int) -> list[Box]:

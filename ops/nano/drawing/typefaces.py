@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from io import BytesIO
 
 from PIL import ImageFont
 
@@ -64,9 +65,7 @@ _FILES: dict[Split, dict[str, tuple[str, ...]]] = {
 
 def typefaces(split: Split) -> tuple[str, ...]:
     """Names for ``typeface``."""
-    return tuple(
-        f"{folder}/{name}" for folder, names in _FILES[split].items() for name in names
-    )
+    return tuple(f"{folder}/{name}" for folder, names in _FILES[split].items() for name in names)
 
 
 @cache
@@ -77,9 +76,8 @@ def typeface(name: str, size: int) -> ImageFont.FreeTypeFont:
         ModuleNotFoundError: the ``nano`` extra is not installed.
     """
     package, _, path = name.partition("/")
-    data = files(package).joinpath(path)
-    with data.open("rb") as stream:
-        return ImageFont.truetype(stream, size, layout_engine=ImageFont.Layout.BASIC)
+    stream = BytesIO(files(package).joinpath(path).read_bytes())
+    return ImageFont.truetype(stream, size, layout_engine=ImageFont.Layout.BASIC)
 
 
 @cache

@@ -75,9 +75,7 @@ def any_text(rng: np.random.Generator, split: Split) -> tuple[str, str]:
     return word, "word"
 
 
-def _size(
-    rng: np.random.Generator, text: str, face: str, width: int, band: float
-) -> int | None:
+def _size(rng: np.random.Generator, text: str, face: str, width: int, band: float) -> int | None:
     """A size at which ``text`` fits; None if even the smallest is too large."""
     per_pixel = typeface(face, 20).getlength(text) / 20
     most = min(int((width - 6) / per_pixel), int(band / 1.2), LARGEST)

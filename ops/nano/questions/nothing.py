@@ -9,7 +9,10 @@ from ops.nano.questions.turn import Turn, say
 
 NO_PICTURE = "There is no picture."
 _TALK = (
-    (("Hello", "Hi", "Hello!", "Good morning", "Hey"), "Hello! Show me a picture and ask about it."),
+    (
+        ("Hello", "Hi", "Hello!", "Good morning", "Hey"),
+        "Hello! Show me a picture and ask about it.",
+    ),
     (
         ("Who are you?", "What are you?", "What is your name?", "Which model are you?"),
         "I am pixtral-nano, a small model that answers questions about simple pictures.",

@@ -45,13 +45,19 @@ def _more_some(rng: np.random.Generator, pair: tuple[Shapes, Shapes]) -> Turn:
 
 
 def _count(rng: np.random.Generator, pair: tuple[Shapes, Shapes]) -> Turn:
-    ways = ("How many shapes are in the {place} picture?", "Count the shapes of the {place} picture.")
+    ways = (
+        "How many shapes are in the {place} picture?",
+        "Count the shapes of the {place} picture.",
+    )
     which = int(rng.integers(2))
     return Turn("count", say(rng, ways, place=_PLACES[which]), str(len(pair[which].shapes)))
 
 
 def _count_some(rng: np.random.Generator, pair: tuple[Shapes, Shapes]) -> Turn:
-    ways = ("How many {them} are in the {place} picture?", "Count the {them} of the {place} picture.")
+    ways = (
+        "How many {them} are in the {place} picture?",
+        "Count the {them} of the {place} picture.",
+    )
     which = int(rng.integers(2))
     names = [shape.name for shape in pair[which].shapes]
     name = pick(rng, names) if rng.random() < 0.7 else pick(rng, SHAPES)
@@ -76,8 +82,10 @@ def _colour(rng: np.random.Generator, pair: tuple[Shapes, Shapes]) -> Turn | Non
 def _same(rng: np.random.Generator, pair: tuple[Shapes, Shapes]) -> Turn:
     by_colour = rng.random() < 0.4
     kinds = [{shape.colour if by_colour else shape.name for shape in one.shapes} for one in pair]
-    kind = pick(rng, sorted(kinds[0] | kinds[1])) if rng.random() < 0.8 else pick(
-        rng, COLOURS if by_colour else SHAPES
+    kind = (
+        pick(rng, sorted(kinds[0] | kinds[1]))
+        if rng.random() < 0.8
+        else pick(rng, COLOURS if by_colour else SHAPES)
     )
     what = f"{kind} shapes" if by_colour else plural(kind)
     ways = ("Do both pictures show {what}?", "Are there {what} in both pictures?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def article(words: str) -> str:
 def _name(rng: np.random.Generator, facts: Shapes) -> Turn | None:
     shapes = facts.shapes
     if len(shapes) == 1:
-        ways = (
+        ways: tuple[str, ...] = (
             "What shape is this?", "Which shape do you see?", "What shape is in the picture?",
             "Name the shape.", "What is the shape called?", "What shape is it?",
         )  # fmt: skip
@@ -82,14 +83,15 @@ def _colour(rng: np.random.Generator, facts: Shapes) -> Turn | None:
     if one is None:
         return None
     if len(facts.shapes) == 1 and rng.random() < 0.5:
-        ways = (
+        ways: tuple[str, ...] = (
             "What colour is it?", "Which colour is the shape?", "What color is this?",
             "What colour is the shape?", "Name the colour of the shape.",
         )  # fmt: skip
         return Turn("colour", say(rng, ways), one.colour)
     ways = (
-        "What colour is the {shape}?", "What color is the {shape}?", "Which colour has the {shape}?",
-        "The {shape}: which colour is it?", "Name the colour of the {shape}.",
+        "What colour is the {shape}?", "What color is the {shape}?",
+        "Which colour has the {shape}?", "The {shape}: which colour is it?",
+        "Name the colour of the {shape}.",
         "Which colour is the {shape}?",
     )  # fmt: skip
     follow: tuple[Turn, ...] = ()
@@ -127,9 +129,7 @@ def _count_some(rng: np.random.Generator, facts: Shapes) -> Turn:
         also = f"{other} ones" if by_colour else plural(other)
         asked = say(rng, ("And {also}?", "And how many {also}?"), also=also)
         follow = (Turn("follow_up", asked, str(kinds.count(other))),)
-    return Turn(
-        "count", say(rng, ways, them=them), str(kinds.count(kind)), follow_ups=follow
-    )
+    return Turn("count", say(rng, ways, them=them), str(kinds.count(kind)), follow_ups=follow)
 
 
 def _where(rng: np.random.Generator, facts: Shapes) -> Turn | None:
@@ -158,7 +158,11 @@ def _extreme(rng: np.random.Generator, facts: Shapes) -> Turn | None:
         return None
     side = (("rightmost", "leftmost"), ("lowest", "highest"))[axis][sign > 0]
     if rng.random() < 0.5:
-        ways = ("Which shape is {side}?", "What is the {side} shape?", "Name the {side} shape.")
+        ways: tuple[str, ...] = (
+            "Which shape is {side}?",
+            "What is the {side} shape?",
+            "Name the {side} shape.",
+        )
         return Turn("shape", say(rng, ways, side=side), ordered[0].name)
     ways = ("What colour is the {side} shape?", "Which colour has the {side} shape?")
     return Turn("colour", say(rng, ways, side=side), ordered[0].colour)
@@ -185,7 +189,7 @@ def _describe(rng: np.random.Generator, facts: Shapes) -> Turn | None:
     """From left to right, where that is clear."""
     ordered = sorted(facts.shapes, key=lambda shape: shape.box.centre[0])
     across = [shape.box.centre[0] for shape in ordered]
-    gaps = [right - left for left, right in zip(across, across[1:], strict=False)]
+    gaps = [right - left for left, right in pairwise(across)]
     if len(ordered) > 4 or min(gaps, default=99) < 8:
         return None
     ways = (
@@ -208,7 +212,7 @@ def _json(rng: np.random.Generator, facts: Shapes) -> Turn | None:
         known = {"count": len(shapes)}
         one = _unlike(rng, shapes, lambda shape: shape.colour)
         if one is not None and rng.random() < 0.6:
-            ways = (
+            ways: tuple[str, ...] = (
                 "Give the {colour} shape as JSON with the keys {keys}.",
                 "Describe the {colour} shape as JSON with {keys}.",
             )  # fmt: skip

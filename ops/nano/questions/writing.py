@@ -18,22 +18,16 @@ def writing_turns(rng: np.random.Generator, facts: Writing, count: int) -> list[
     if len(lines) > 1:
         turns.append(_count(rng, facts))
         turns += [_line(rng, facts, place) for place in range(len(lines))]
-    turns.append(_length(rng, pick_line(rng, facts), single=len(lines) == 1))
-    if len(lines) == 1:
+    else:
         turns += [_letter(rng, lines[0]) for _ in range(2)]
-        turns.append(_json(rng, lines[0]))
-    order = rng.permutation(len(turns))
-    return [turn for turn in (turns[place] for place in order) if turn is not None][:count]
-
-
-def pick_line(rng: np.random.Generator, facts: Writing) -> int | Line:
-    return facts.lines[int(rng.integers(len(facts.lines)))]
+        turns += [_length(rng, lines[0]), _json(rng, lines[0])]
+    return [turns[place] for place in rng.permutation(len(turns))[:count]]
 
 
 def _read(rng: np.random.Generator, facts: Writing) -> Turn:
     ways: tuple[str, ...] = (
-        "What does it say?", "Read the text.", "What is written here?", "What does the picture say?",
-        "Read this.", "What text is in the picture?", "What is the text?",
+        "What does it say?", "Read the text.", "What is written here?", "Read this.",
+        "What does the picture say?", "What text is in the picture?", "What is the text?",
     )  # fmt: skip
     kinds = {line.kind for line in facts.lines}
     task = "number" if kinds == {"number"} else "word"
@@ -63,9 +57,7 @@ def _count(rng: np.random.Generator, facts: Writing) -> Turn:
     return Turn("count", say(rng, ways), str(len(facts.lines)))
 
 
-def _length(rng: np.random.Generator, line: int | Line, *, single: bool) -> Turn | None:
-    if not single or not isinstance(line, Line):
-        return None
+def _length(rng: np.random.Generator, line: Line) -> Turn:
     unit = "digits" if line.kind == "number" else "letters"
     ways = ("How many {unit} does the {kind} have?", "How many {unit} are there?")
     return Turn("letter", say(rng, ways, unit=unit, kind=line.kind), str(len(line.text)))

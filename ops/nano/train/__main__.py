@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
+from ops.nano.shape import TRAINED
 from ops.nano.train.answers import AnswersLesson, dialogue_ids
 from ops.nano.train.export import bundle, export
 from ops.nano.train.lesson import Lesson
-from ops.nano.train.shape import TRAINED
 from ops.nano.train.trainer import Pace, Trainer
 from ops.nano.train.vision import VisionLesson
 from ops.nano.train.vocabulary import Vocabulary
@@ -31,7 +31,9 @@ def main() -> None:
     )
     parser.add_argument("lesson", choices=["vision", "answers", "export", "serve"])
     parser.add_argument("--to", type=Path, help="where to write weights")
-    parser.add_argument("--scores", type=Path, help="what `pixtral eval --json` printed, for the card")
+    parser.add_argument(
+        "--scores", type=Path, help="what `pixtral eval --json` printed, for the card"
+    )
     parser.add_argument("--run", type=Path, required=True, help="where checkpoints and log lie")
     parser.add_argument("--steps", type=int, default=30_000, help="of the lesson in all")
     parser.add_argument("--decay", type=int, default=0, help="last steps, in which the rate falls")

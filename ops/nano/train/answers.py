@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
+from ops.nano.shape import TRAINED
 from ops.nano.train.dialogues import DialogueBatch, DialogueBatches
 from ops.nano.train.kernels import initialise, placement
 from ops.nano.train.patches import PatchHead, patch_loss
-from ops.nano.train.shape import TRAINED
 from ops.nano.train.vocabulary import OTHER, Vocabulary
 from shards.attention import StepLayout
 from shards.text_model import Decoder
@@ -33,14 +33,14 @@ class AnswersLesson:
         self.vocabulary = vocabulary
         place, generator = placement(), torch.Generator().manual_seed(2)
         cut = replace(TRAINED, text=replace(TRAINED.text, vocab_size=len(vocabulary)))
-        encoder, decoder = VisionEncoder(TRAINED.vision, place), Decoder(cut, place)
-        initialise(encoder, TRAINED.vision.layers, generator)
-        initialise(decoder, TRAINED.text.layers, generator)
+        self.encoder, self.decoder = VisionEncoder(TRAINED.vision, place), Decoder(cut, place)
+        initialise(self.encoder, TRAINED.vision.layers, generator)
+        initialise(self.decoder, TRAINED.text.layers, generator)
         self.model = nn.ModuleDict(
             {
-                "encoder": encoder,
+                "encoder": self.encoder,
                 "patch_head": PatchHead(TRAINED.vision.hidden_size),
-                "decoder": decoder,
+                "decoder": self.decoder,
             }
         )
         self.batches = DialogueBatches("train", vocabulary, most_patches, batch_tokens)
@@ -78,10 +78,9 @@ class AnswersLesson:
 
     def _forward(self, batch: DialogueBatch) -> tuple[Tensor, Tensor | None]:
         """Logits [answer tokens, rows of the vocabulary], and features of all patches."""
-        encoder, decoder = self.model["encoder"], self.model["decoder"]
-        features = None
+        features, decoder = None, self.decoder
         if batch.pictures is not None:
-            features = encoder(batch.pictures.patches.float(), batch.pictures.grids)
+            features = self.encoder(batch.pictures.patches.float(), batch.pictures.grids)
         layout = StepLayout.uncached([batch.length] * batch.count, batch.token_ids.device)
         hidden = decoder.embed(batch.token_ids, batch.patch_rows, features)
         hidden = decoder(hidden, layout, [None] * len(decoder.layers))
@@ -97,4 +96,4 @@ def dialogue_ids(batches: int = 150) -> set[int]:
     needed = drawn.alphabet()
     for index in range(batches):
         needed.update((drawn[index].token_ids - 1).tolist())
-    return needed
+    return needed - {OTHER - 1}

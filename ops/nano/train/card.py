@@ -64,7 +64,10 @@ Apache-2.0, as the rest of the repository.
 
 
 def card(
-    parameters: int, tables: int, lessons: Mapping[str, Mapping[str, Any]], scores: Mapping[str, Any]
+    parameters: int,
+    tables: int,
+    lessons: Mapping[str, Mapping[str, Any]],
+    scores: Mapping[str, Any],
 ) -> str:
     """As Markdown.
 

@@ -89,7 +89,10 @@ class DialogueBatches(Dataset[DialogueBatch]):
         rows = [_Row.of(dialogue, grid, self._text) for dialogue in dialogues]
         length = max(len(row.token_ids) for row in rows)
         token_ids = np.full((len(rows), length), END)
-        answer_rows, targets, turns, tasks = [], [], [], []
+        answer_rows: list[int] = []
+        targets: list[int] = []
+        turns: list[int] = []
+        tasks: list[str] = []
         for place, row in enumerate(rows):
             token_ids[place, : len(row.token_ids)] = row.token_ids
             for start, stop, task in row.answers:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ops.nano.checkpoint import WEIGHTS, parameters, write_checkpoint
 from ops.nano.folder import CARD
+from ops.nano.shape import TRAINED
 from ops.nano.train.answers import AnswersLesson
 from ops.nano.train.card import card
 from ops.nano.train.curve import plot
-from ops.nano.train.shape import TRAINED
 from shards.layers import Part, model_parts
 
 _TABLES = ("tok_embeddings.weight", "output.weight")
@@ -51,9 +51,7 @@ def bundle(lesson: AnswersLesson, run: Path, folder: Path, scores: Mapping[str, 
         Path(scratch, WEIGHTS).rename(folder / WEIGHTS)
     tables = 2 * TRAINED.text.vocab_size * TRAINED.text.dim
     lessons = {name: _last(run / f"{name}.jsonl") for name in ("vision", "answers")}
-    (folder / CARD).write_text(
-        card(parameters(TRAINED), tables, lessons, scores), encoding="utf-8"
-    )
+    (folder / CARD).write_text(card(parameters(TRAINED), tables, lessons, scores), encoding="utf-8")
     plot(run, folder / "curve.png")
 
 
@@ -63,8 +61,7 @@ def _last(log: Path) -> dict[str, Any]:
 
 
 def _parts(lesson: AnswersLesson) -> list[Part]:
-    encoder, decoder = lesson.model["encoder"], lesson.model["decoder"]
-    return [*model_parts(encoder, "vision_encoder"), *model_parts(decoder)]
+    return [*model_parts(lesson.encoder, "vision_encoder"), *model_parts(lesson.decoder)]
 
 
 def _stored(part: Part) -> Tensor:

@@ -119,4 +119,3 @@ def initialise(model: nn.Module, layers: int, generator: torch.Generator) -> Non
             size *= (2 * layers) ** -0.5
         weight.normal_(0.0, size, generator=generator)
     model.requires_grad_(True)
-

@@ -17,9 +17,12 @@ class Lesson(Protocol):
         batches: number i is always the same.
     """
 
-    name: str
-    model: nn.Module
-    batches: Dataset[Any]
+    @property
+    def name(self) -> str: ...
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def batches(self) -> Dataset[Any]: ...
 
     def loss(self, batch: Any) -> Tensor:
         """Mean loss of a batch, differentiable."""

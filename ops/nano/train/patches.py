@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, the field's name for it
-from torch import nn
 from torch.utils.data import Dataset
 
 from ops.nano.drawing.labels import SLOTS

@@ -30,11 +30,7 @@ class DialogueTokens:
             return SentencePieceTokenizer(file)
 
     def pictures(self, grids: Iterable[Grid]) -> list[int]:
-        return [
-            token
-            for grid in grids
-            for token in grid.token_ids(IMAGE, IMAGE_BREAK, IMAGE_END)
-        ]
+        return [token for grid in grids for token in grid.token_ids(IMAGE, IMAGE_BREAK, IMAGE_END)]
 
     def text(self, words: str) -> list[int]:
         ids: list[int] = self._raw.encode(words, bos=False, eos=False)

@@ -98,7 +98,7 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
             loss = self.lesson.loss(batch)
         self.lesson.model.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.lesson.model.parameters(), 1.0)
         for optimizer in self._optimizers:
             optimizer.step()

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ops.nano.drawing.labels import SLOTS
+from ops.nano.shape import TRAINED
 from ops.nano.train.kernels import initialise, placement
 from ops.nano.train.patches import PatchBatch, PatchBatches, PatchHead, patch_loss, patch_scores
-from ops.nano.train.shape import TRAINED
 from shards.vision_model import VisionEncoder
 
 _VALIDATION_BATCHES = 6

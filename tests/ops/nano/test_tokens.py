@@ -73,7 +73,9 @@ def test_a_dialogue_is_what_the_server_makes_of_its_messages(tokenizer, text):
 
 def _read(tokenizer: Tokenizer, ids: list[int]) -> tuple[list[str], list[str]]:
     """The questions and answers of one row."""
-    questions, answers, here = [], [], []
+    questions: list[str] = []
+    answers: list[str] = []
+    here: list[int] = []
     for token in ids:
         if token == 4:
             questions.append(decoded(tokenizer, [each for each in here if each > 100]))

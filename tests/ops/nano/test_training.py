@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from ops.nano.shape import TRAINED
 from ops.nano.train.answers import AnswersLesson
 from ops.nano.train.export import export
 from ops.nano.train.kernels import TrainingKernels, initialise
-from ops.nano.train.shape import TRAINED
 from ops.nano.train.vocabulary import OTHER, Vocabulary
 from shards.attention import PagedCache, StepLayout
 from shards.comm import SingleRank
@@ -35,7 +35,9 @@ def test_whole_sequences_without_a_cache_are_computed_as_with_one():
     lengths, block_size = [7, 1, 5], 4
     hidden = torch.randn(sum(lengths), SMALL.text.dim)
     caches = [
-        PagedCache.empty(8, block_size, SMALL.text.kv_heads, SMALL.text.head_dim, CPU, torch.float32)
+        PagedCache.empty(
+            8, block_size, SMALL.text.kv_heads, SMALL.text.head_dim, CPU, torch.float32
+        )
         for _ in decoder.layers
     ]
     tables = ([0, 3], [1], [2, 5])

@@ -31,4 +31,4 @@ TRAINED = ModelConfig(
     adapter_bias=False,
     layout="mistral",
 )
-"""17 M parameters, 12.6 M of them in the two tables; heads divide by 1, 2 and 4 ranks."""
+"""17.2 M parameters, 12.6 M of them in the two tables; heads divide by 1, 2 and 4 ranks."""
