@@ -15,6 +15,7 @@ from ops.nano.drawing.palette import COLOURS, Rgb, background, colour, distance
 _SMOOTH = 4
 _LEAST_CONTRAST = 120
 _LEAST_SIZE = 13
+_PATIENCE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +39,20 @@ class Shapes:
 def draw_shapes(
     rng: np.random.Generator, width: int, height: int, count: int
 ) -> tuple[Canvas, Shapes]:
-    """Up to ``count`` shapes, fewer where they do not fit."""
+    """Up to ``count`` shapes, fewer where they do not fit; at least one."""
     paper = background(rng)
     canvas = Canvas.blank(rng, width, height, paper)
     # Often one shape or one colour comes several times: there is something to tell apart.
     some_shapes = _few(rng, SHAPES, 0.5)
     some_colours = _few(rng, COLOURS, 0.4)
     planned: list[tuple[Shape, Rgb]] = []
-    for box in _boxes(rng, width, height, count):
-        for _ in range(20):
-            colour_name = some_colours[int(rng.integers(len(some_colours)))]
-            shade = colour(rng, colour_name)
-            if distance(shade, paper) > _LEAST_CONTRAST:
-                break
-            some_colours = list(COLOURS)
-        else:
-            continue
-        x, y = box.centre
-        name = some_shapes[int(rng.integers(len(some_shapes)))]
-        shape = Shape(name, colour_name, box, int(3 * y / height), int(3 * x / width))
-        planned.append((shape, shade))
+    while not planned:
+        for box in _boxes(rng, width, height, count):
+            colour_name, shade = _seen(rng, some_colours, paper)
+            x, y = box.centre
+            name = some_shapes[int(rng.integers(len(some_shapes)))]
+            shape = Shape(name, colour_name, box, int(3 * y / height), int(3 * x / width))
+            planned.append((shape, shade))
     shapes = tuple(shape for shape, _ in planned)
     for shape, shade in planned:
         canvas.paste(_mask(rng, shape), shape.box, shade, _labels(shape, shapes))
@@ -68,6 +63,18 @@ def _few(rng: np.random.Generator, names: tuple[str, ...], chance: float) -> lis
     """One to three of them by ``chance``, else eight; the same may come twice."""
     count = int(rng.integers(1, 4)) if rng.random() < chance else 8
     return [str(name) for name in rng.choice(names, count)]
+
+
+def _seen(rng: np.random.Generator, names: list[str], paper: Rgb) -> tuple[str, Rgb]:
+    """One of ``names`` that stands out from ``paper``, or any colour that does."""
+    attempt = 0
+    while True:
+        attempt += 1
+        choices = names if attempt < _PATIENCE else COLOURS
+        name = choices[int(rng.integers(len(choices)))]
+        shade = colour(rng, name)
+        if distance(shade, paper) > _LEAST_CONTRAST:
+            return name, shade
 
 
 def _boxes(rng: np.random.Generator, width: int, height: int, count: int) -> list[Box]:

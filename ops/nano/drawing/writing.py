@@ -35,7 +35,7 @@ def draw_writing(
     paper = background(rng)
     canvas = Canvas.blank(rng, width, height, paper)
     count = 1 if height < 44 or rng.random() < 0.45 else int(rng.integers(2, 4))
-    count = min(count, height // 20)
+    count = max(1, min(count, height // 20))
     face = str(rng.choice(typefaces(split)))
     shade = ink(rng, paper)
     band = height / count

@@ -89,7 +89,7 @@ class AnswersLesson:
         return logits + crowd, features
 
 
-def dialogue_ids(batches: int = 150) -> set[int]:
+def dialogue_ids(batches: int = 60) -> set[int]:
     """Ids that occur in the dialogues of the first so many batches, and the alphabet."""
     everything = Vocabulary(range(TRAINED.text.vocab_size), TRAINED.text.vocab_size)
     drawn = DialogueBatches("train", everything, 48, 8192)
