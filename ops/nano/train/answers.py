@@ -19,9 +19,9 @@ from shards.attention import StepLayout
 from shards.text_model import Decoder
 from shards.vision_model import VisionEncoder
 
-_VALIDATION_BATCHES = 8
+_VALIDATION_BATCHES = 5
 # Of the patches' loss, against the answers'; it sums over many slots.
-_PATCH_WEIGHT = 0.05
+_PATCH_WEIGHT = 0.15
 
 
 class AnswersLesson:
@@ -54,13 +54,11 @@ class AnswersLesson:
     def loss(self, batch: DialogueBatch) -> Tensor:
         logits, features = self._forward(batch)
         loss = F.cross_entropy(logits, batch.targets)
-        if batch.pictures is not None and features is not None:
-            seen = self.model["patch_head"](features)
-            loss = loss + _PATCH_WEIGHT * patch_loss(seen, batch.pictures.labels)
-        return loss
+        seen = self.model["patch_head"](features)
+        return loss + _PATCH_WEIGHT * patch_loss(seen, batch.pictures.labels)
 
     def pictures(self, batch: DialogueBatch) -> int:
-        return batch.pictures.count if batch.pictures else 0
+        return batch.pictures.count
 
     @torch.no_grad()
     def grade(self) -> dict[str, float]:
@@ -76,13 +74,13 @@ class AnswersLesson:
                 asked[task] += 1
         return {task: right[task] / asked[task] for task in sorted(asked)}
 
-    def _forward(self, batch: DialogueBatch) -> tuple[Tensor, Tensor | None]:
+    def _forward(self, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
         """Logits [answer tokens, rows of the vocabulary], and features of all patches."""
-        features, decoder = None, self.decoder
-        if batch.pictures is not None:
-            features = self.encoder(batch.pictures.patches.float(), batch.pictures.grids)
+        decoder = self.decoder
+        features = self.encoder(batch.pictures.patches.float(), batch.pictures.grids)
         layout = StepLayout.uncached([batch.length] * batch.count, batch.token_ids.device)
-        hidden = decoder.embed(batch.token_ids, batch.patch_rows, features)
+        shown = features[: len(batch.patch_rows)]
+        hidden = decoder.embed(batch.token_ids, batch.patch_rows, shown)
         hidden = decoder(hidden, layout, [None] * len(decoder.layers))
         logits = decoder.head(hidden[batch.answer_rows])
         crowd = F.one_hot(torch.tensor(OTHER), logits.shape[1]) * self.vocabulary.crowd

@@ -21,6 +21,7 @@ from shards.grid import Grid
 _KIND_SHARES = (0.36, 0.32, 0.12, 0.2)
 _PAIRS = 0.14  # of the batches
 _WITHOUT_PICTURE = 0.05  # of the dialogues
+_PAGES = 0.5  # of what is asked about, and as many pages that only their letters are learned from
 _UNKNOWN = 0.01  # of the words of a question
 _TURNS = 5
 _TEXT_TOKENS = 75  # that so many turns take, about
@@ -31,7 +32,7 @@ class DialogueBatch:
     """Dialogues side by side.
 
     Attributes:
-        pictures: of all dialogues in order.
+        pictures: of all dialogues in order, then those that nothing is asked about.
         token_ids: [dialogues * length] of the cut vocabulary.
         length: of each dialogue, filled up at its end.
         patch_rows: rows that show a patch.
@@ -40,7 +41,7 @@ class DialogueBatch:
         turns: of each of those, the number of its turn in ``tasks``.
     """
 
-    pictures: PatchBatch | None
+    pictures: PatchBatch
     token_ids: Tensor
     length: int
     patch_rows: Tensor
@@ -77,16 +78,19 @@ class DialogueBatches(Dataset[DialogueBatch]):
         count = max(2, self._tokens // each)
         draw_ = _two if pairs else _one
         dialogues = [draw_(rng, columns, rows, self._split) for _ in range(count)]
-        return self._batch(rng, dialogues)
+        pages = [
+            _scene(rng, "page", columns, rows, self._split) for _ in range(round(count * _PAGES))
+        ]
+        return self._batch(rng, dialogues, pages)
 
     def alphabet(self) -> set[int]:
         return self._text.alphabet()
 
-    def _batch(self, rng: np.random.Generator, dialogues: list[Dialogue]) -> DialogueBatch:
-        scenes = [scene for dialogue in dialogues for scene in dialogue.scenes]
-        pictures = pack(scenes) if scenes else None
-        grid = pictures.grid if pictures else Grid(1, 1)
-        rows = [_Row.of(dialogue, grid, self._text) for dialogue in dialogues]
+    def _batch(
+        self, rng: np.random.Generator, dialogues: list[Dialogue], pages: list[Scene]
+    ) -> DialogueBatch:
+        pictures = pack([scene for dialogue in dialogues for scene in dialogue.scenes] + pages)
+        rows = [_Row.of(dialogue, pictures.grid, self._text) for dialogue in dialogues]
         length = max(len(row.token_ids) for row in rows)
         token_ids = np.full((len(rows), length), END)
         answer_rows: list[int] = []
