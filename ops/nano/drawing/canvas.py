@@ -67,8 +67,8 @@ class Canvas:
         image = Image.new("RGB", (width, height), paper)
         if rng.random() < 0.3:
             other = tuple(int(np.clip(level + rng.integers(-24, 25), 0, 255)) for level in paper)
-            slope = Image.linear_gradient("L").resize((width, height))
-            image.paste(other, mask=slope.rotate(90 * int(rng.integers(2)), expand=False))
+            slope = Image.linear_gradient("L").rotate(90 * int(rng.integers(2)))
+            image.paste(other, mask=slope.resize((width, height)))
         return cls(image, paper, Image.new("L", (width, height)))
 
     def paste(self, mask: Image.Image, box: Box, colour: Rgb, labels: dict[str, int]) -> None:
