@@ -33,7 +33,7 @@ def evaluate(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[SET]",
+            metavar="SET",
             help="A folder with pictures and questions.jsonl; else the bundled model's test set.",
         ),
     ] = None,
