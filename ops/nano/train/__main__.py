@@ -50,7 +50,7 @@ def main() -> None:
     pace = Pace(arguments.rate, arguments.steps, decay=arguments.decay)
     mixed = arguments.dtype == "bfloat16" or (arguments.dtype == "auto" and _has_amx())
     trainer = Trainer(_lesson(arguments), arguments.run, pace, mixed=mixed)
-    return trainer.run(grade_every=arguments.grade_every, save_every=250)
+    return trainer.run(grade_every=arguments.grade_every, save_every=100)
 
 
 def _has_amx() -> bool:

@@ -45,6 +45,9 @@ REST API (`pixtral eval`), greedy{ran}.
 
 {training}
 
+Of the lesson `vision`, the first 1,000 steps were taken by AdamW, those after by Muon, and pages
+full of print joined after step 1,250; the commands below do both from the start.
+
 Data: pictures drawn by `ops/nano/drawing` and questions from `ops/nano/questions`, both by seed.
 Nothing was downloaded and no other model was used. Typefaces: Apache-2.0, SIL Open Font License and
 Bitstream Vera licence; pictures of their letters were learned from, the fonts themselves are not
