@@ -11,15 +11,15 @@ from rich.table import Table
 
 from ops.eval.grader import Graded
 
-_WRONG_SHOWN = 5
-
 
 @dataclass(frozen=True, slots=True)
 class TaskScore:
-    """Attributes:
-    score: mean, 0 to 1.
-    valid: share of answers that parse, where JSON was asked for.
-    median_s: seconds to an answer.
+    """One row.
+
+    Attributes:
+        score: mean, 0 to 1.
+        valid: share of answers that parse, where JSON was asked for.
+        median_s: seconds to an answer.
     """
 
     task: str
@@ -40,9 +40,9 @@ def task_scores(graded: Sequence[Graded]) -> list[TaskScore]:
 
 def as_table(graded: Sequence[Graded], title: str) -> Table:
     table = Table(title=title, title_justify="left")
-    for name, justify in (("task", "left"), ("metric", "left"), ("questions", "right")):
-        table.add_column(name, justify="left" if justify == "left" else "right")
-    for name in ("score", "valid JSON", "median s"):
+    for name in ("task", "metric"):
+        table.add_column(name)
+    for name in ("questions", "score", "valid JSON", "median s"):
         table.add_column(name, justify="right")
     for row in task_scores(graded):
         table.add_row(

@@ -104,7 +104,7 @@ def _dialogue(rng: np.random.Generator, kind: str, split: Split) -> Dialogue:
     scene = draw(
         rng, "shapes" if kind == "nothing" else kind, columns, rows, split, exact=rng.random() < 0.5
     )
-    return about_nothing(rng, scene, split, 3) if kind == "nothing" else about(rng, scene, 9)
+    return about_nothing(rng, scene, 3) if kind == "nothing" else about(rng, scene, 9)
 
 
 def _grid(rng: np.random.Generator) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from ops.nano.drawing.chart import Chart
 from ops.nano.drawing.receipt import Receipt
 from ops.nano.drawing.scene import Scene
 from ops.nano.drawing.shapes import Shapes
-from ops.nano.drawing.split import Split
 from ops.nano.drawing.writing import Writing
 from ops.nano.questions.chart import chart_turns
 from ops.nano.questions.nothing import nothing_turns
@@ -42,9 +41,9 @@ def about_two(rng: np.random.Generator, pair: tuple[Scene, Scene], count: int) -
     return Dialogue(pair, _flat(pair_turns(rng, (first, second), count)))
 
 
-def about_nothing(rng: np.random.Generator, scene: Scene, split: Split, count: int) -> Dialogue:
+def about_nothing(rng: np.random.Generator, scene: Scene, count: int) -> Dialogue:
     """What would be asked about ``scene``, which is not shown."""
-    return Dialogue((), tuple(nothing_turns(rng, _turns(rng, scene, count), split, count)))
+    return Dialogue((), tuple(nothing_turns(rng, _turns(rng, scene, count), count)))
 
 
 def _turns(rng: np.random.Generator, scene: Scene, count: int) -> list[Turn]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ops.nano.drawing.split import Split
 from ops.nano.questions.turn import Turn, say
 
 NO_PICTURE = "There is no picture."
@@ -26,15 +25,12 @@ _TALK = (
 )
 
 
-def nothing_turns(
-    rng: np.random.Generator, about_pictures: list[Turn], split: Split, count: int
-) -> list[Turn]:
+def nothing_turns(rng: np.random.Generator, about_pictures: list[Turn], count: int) -> list[Turn]:
     """Questions that cannot be answered, and some talk.
 
     Args:
         about_pictures: questions that would be right if there were a picture.
     """
-    del split
     turns = []
     for turn in about_pictures[:count]:
         if rng.random() < 0.2:

@@ -154,7 +154,7 @@ class _Row:
 def _one(rng: np.random.Generator, columns: int, rows: int, split: Split) -> Dialogue:
     scene = _scene(rng, str(rng.choice(KINDS, p=_KIND_SHARES)), columns, rows, split)
     if rng.random() < _WITHOUT_PICTURE:
-        return about_nothing(rng, scene, split, _TURNS)
+        return about_nothing(rng, scene, _TURNS)
     return about(rng, scene, _TURNS)
 
 

@@ -29,6 +29,10 @@ class DialogueTokens:
         with as_file(files("mistral_common").joinpath("data", _FILE)) as file:
             return SentencePieceTokenizer(file)
 
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {piece: token for token, piece in enumerate(self._raw.vocab())}
+
     def pictures(self, grids: Iterable[Grid]) -> list[int]:
         return [token for grid in grids for token in grid.token_ids(IMAGE, IMAGE_BREAK, IMAGE_END)]
 
@@ -65,11 +69,8 @@ class DialogueTokens:
         return self.text(f";{words}")[len(mark) :]
 
     def _id(self, piece: str) -> int:
-        model = self._raw._model
-        token = int(model.piece_to_id(piece))
-        if token == model.unk_id():
-            raise ValueError(f"{piece!r} is no single token")
-        return token
+        """Raises KeyError: ``piece`` is no single token."""
+        return self._ids[piece]
 
     def alphabet(self) -> set[int]:
         """Ids that are needed whatever is drawn."""

@@ -153,7 +153,7 @@ def test_two_pictures_are_compared_in_order():
 
 def test_without_a_picture_nothing_is_made_up():
     rng = generator("train", "nothing")
-    dialogue = about_nothing(rng, draw(rng, "chart", 8, 8, "train", exact=True), "train", 4)
+    dialogue = about_nothing(rng, draw(rng, "chart", 8, 8, "train", exact=True), 4)
     assert not dialogue.scenes
     assert all(turn.task == "no_picture" for turn in dialogue.turns)
     assert any(turn.answer == NO_PICTURE for turn in dialogue.turns)
