@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
-from shards.attention import PagedCache, StepLayout, block_diagonal, paged
+from shards.attention import PagedCache, StepLayout, block_diagonal, paged, uncached
 from shards.rotary import Rotation
 
 KernelsName = Literal["auto", "torch", "native"]
@@ -63,18 +63,21 @@ class Kernels:
         qkv: Tensor,
         heads: Heads,
         rotation: Rotation,
-        cache: PagedCache,
+        cache: PagedCache | None,
         layout: StepLayout,
     ) -> Tensor:
         """Rotate, cache the step's keys and values, attend causally to each sequence's past.
 
         Args:
             qkv: [T, heads.width]; may be overwritten.
+            cache: None where the layout is of whole sequences and nothing is kept.
 
         Returns:
             [T, H * D]
         """
         q, k, v = heads.split(qkv)
+        if cache is None:
+            return uncached(rotation.apply(q), rotation.apply(k), v, layout).flatten(1)
         return paged(rotation.apply(q), rotation.apply(k), v, cache, layout).flatten(1)
 
     def attend_packed(

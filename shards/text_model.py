@@ -54,9 +54,9 @@ class DecoderLayer(nn.Module):
         self.feed_forward = GatedFeedForward(config.dim, config.hidden_dim, place)
 
     def forward(
-        self, hidden: Tensor, rotation: Rotation, cache: PagedCache, layout: StepLayout
+        self, hidden: Tensor, rotation: Rotation, cache: PagedCache | None, layout: StepLayout
     ) -> Tensor:
-        """[T, dim] -> [T, dim]; the step's keys and values are left in ``cache``."""
+        """[T, dim] -> [T, dim]; the step's keys and values are left in ``cache``, if any."""
         attention = self.attention
         qkv = attention.wqkv(self.attention_norm(hidden))
         attended = self.kernels.attend_paged(qkv, attention.heads, rotation, cache, layout)
@@ -90,11 +90,17 @@ class Decoder(nn.Module):
         """
         hidden: Tensor = self.tok_embeddings(token_ids)
         if features is not None:
-            hidden[patch_rows] = self.vision_language_adapter(features)
+            hidden[patch_rows] = self.vision_language_adapter(features).to(hidden.dtype)
         return hidden
 
-    def forward(self, hidden: Tensor, layout: StepLayout, caches: Sequence[PagedCache]) -> Tensor:
-        """[T, dim] -> [T, dim] before the last norm."""
+    def forward(
+        self, hidden: Tensor, layout: StepLayout, caches: Sequence[PagedCache | None]
+    ) -> Tensor:
+        """[T, dim] -> [T, dim] before the last norm.
+
+        Args:
+            caches: one per layer; None where nothing is kept (``StepLayout.uncached``).
+        """
         rotation = text_rotation(layout.positions, self.config.head_dim, self.config.rope_theta)
         for layer, cache in zip(self.layers, caches, strict=True):
             hidden = layer(hidden, rotation, cache, layout)

@@ -95,10 +95,12 @@ class NativeKernels(Kernels):
         qkv: Tensor,
         heads: Heads,
         rotation: Rotation,
-        cache: PagedCache,
+        cache: PagedCache | None,
         layout: StepLayout,
     ) -> Tensor:
-        if not _covered(qkv, cache.keys) or heads.query > _MOST_GROUPED * heads.key:
+        if cache is None or not _covered(qkv, cache.keys):
+            return super().attend_paged(qkv, heads, rotation, cache, layout)
+        if heads.query > _MOST_GROUPED * heads.key:
             return super().attend_paged(qkv, heads, rotation, cache, layout)
         qkv = qkv.contiguous()
         self._rotate(qkv, heads, rotation, layout.slots, cache)
