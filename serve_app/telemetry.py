@@ -202,7 +202,7 @@ class DecoderMetrics:
         )
         self.drafts = counter(
             "pixtral_decoder_draft_tokens_total",
-            "Guessed ahead and computed, by whether the guess was right",
+            "Guessed ahead and computed, by whether the guess brought a token of the answer",
             tags,
             {"verdict": ("accepted", "refused")},
         )

@@ -49,6 +49,7 @@ class Choice:
     Over all its seats:
         reached: the most that ``computed`` ever was.
         served: tokens of the output that its team's counter knows.
+        rejected_drafts: guessed tokens that were computed for nothing.
         put_back: whether it lost its seat for another team's sake since it last drew.
 
     In the step that was planned last:
@@ -80,6 +81,7 @@ class Choice:
         self.level = 0
         self.reached = 0
         self.served = 0
+        self.rejected_drafts = 0
         self.put_back = False
         self.planned = 0
         self.drafts: tuple[int, ...] = ()
@@ -108,9 +110,15 @@ class Choice:
     def tally(self) -> Tally:
         """What was computed for it so far; the prompt counts with choice 0."""
         generation, request = self.generation, self.generation.request
-        output = len(self.output)
+        output, rejected = len(self.output), self.rejected_drafts
         if self.index:
-            return Tally(request.request_id, request.attempt, self.index, output=output)
+            return Tally(
+                request.request_id,
+                request.attempt,
+                self.index,
+                output=output,
+                rejected_draft=rejected,
+            )
         image, cached_image = generation.image_tokens, generation.cached_image_tokens
         text = generation.prompt_tokens - image
         cached_text = generation.cached_tokens - cached_image
@@ -123,6 +131,7 @@ class Choice:
             cached_text=cached_text,
             cached_image=cached_image,
             output=output,
+            rejected_draft=rejected,
         )
 
     def delta(self, drawn: tuple[TokenLogprob, ...] = (), stop: str | int | None = None) -> Delta:

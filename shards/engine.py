@@ -91,6 +91,8 @@ class Engine:
         self._prompt_tokens = 0
         self._generated_tokens = 0
         self._unmetered_tokens = 0
+        self._drafted_tokens = 0
+        self._accepted_tokens = 0
         self._steps = 0
         self._step_seconds = 0.0
         self._step_sequences = 0
@@ -206,8 +208,8 @@ class Engine:
             step_sequences_total=self._step_sequences,
             queried_tokens_total=counters.queried,
             cached_tokens_total=counters.cached,
-            drafted_tokens_total=counters.drafted,
-            accepted_tokens_total=counters.accepted,
+            drafted_tokens_total=self._drafted_tokens,
+            accepted_tokens_total=self._accepted_tokens,
             put_back_total=counters.put_back,
             recomputed_tokens_total=counters.recomputed,
         )
@@ -253,11 +255,18 @@ class Engine:
         return deltas
 
     def _count(self, choice: Choice, prefilled: int, drawn: int) -> None:
+        """Every token drawn but the first took a draft; the other drafts were for nothing."""
+        drafted = len(choice.drafts)
+        accepted = max(drawn - 1, 0)
+        rejected = drafted - accepted
         if not choice.generation.metered:
-            self._unmetered_tokens += prefilled + drawn
-        elif prefilled or drawn:
+            self._unmetered_tokens += prefilled + drawn + rejected
+        elif prefilled or drawn or rejected:
+            choice.rejected_drafts += rejected
             self._prompt_tokens += prefilled
             self._generated_tokens += drawn
+            self._drafted_tokens += drafted
+            self._accepted_tokens += accepted
             self._untold[choice] = None
 
     def _accept(

@@ -46,15 +46,12 @@ class Counters:
     Attributes:
         queried: prompt tokens looked up in the prefix cache, once per metered request.
         cached: those found.
-        drafted, accepted: guessed tokens that were computed, and those that were right.
         put_back: times that a choice lost its seat.
         recomputed: tokens computed again because of that.
     """
 
     queried: int = 0
     cached: int = 0
-    drafted: int = 0
-    accepted: int = 0
     put_back: int = 0
     recomputed: int = 0
 
@@ -121,7 +118,8 @@ class Scheduler:
         accepted = max(drawn - 1, 0)
         choice.computed += choice.planned - len(choice.drafts) + accepted
         if choice.drafts:
-            self._judge(choice, accepted)
+            assert choice.proposer is not None
+            choice.proposer.judge(len(choice.drafts), accepted)
         if drawn:
             choice.put_back = False
         if before < choice.reached or before < len(choice.generation.request.prompt):
@@ -157,12 +155,6 @@ class Scheduler:
         self.blocks.check(choice.block_table for choice in self.seated)
 
     # -- what a step brought ----------------------------------------------------------------------
-
-    def _judge(self, choice: Choice, accepted: int) -> None:
-        self.counters.drafted += len(choice.drafts)
-        self.counters.accepted += accepted
-        assert choice.proposer is not None
-        choice.proposer.judge(len(choice.drafts), accepted)
 
     def _prefilled(self, choice: Choice, before: int) -> None:
         """Tokens from ``before`` on were computed, of the prompt or once more."""

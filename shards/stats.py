@@ -16,15 +16,16 @@ class EngineStats:
         prompt_tokens_total: prompt tokens prefilled, once per request whatever its ``n``; not those
             found in the prefix cache.
         generated_tokens_total: tokens drawn for all choices.
-        unmetered_tokens_total: both kinds, of requests that nobody answers for; they are in no
-            tally and in neither of the two counts above, whose sum is that of all tallies.
+        unmetered_tokens_total: all kinds, of requests that nobody answers for; they are in no tally
+            and in none of the other counts of tokens.
         last_token_at: ``clock`` when a token was last drawn; None before the first.
         step_seconds_total: spent in steps, from scheduling to the last token drawn.
         step_sequences_total: sequences computed, summed over steps.
         queried_tokens_total: prompt tokens looked up in the prefix cache, once per metered request.
         cached_tokens_total: those found there.
         drafted_tokens_total: guessed tokens that were computed.
-        accepted_tokens_total: those that were right.
+        accepted_tokens_total: those that brought a token of the answer; the others were refused, or
+            lay beyond its end.
         put_back_total: times that a choice lost its seat to another and began again later.
         recomputed_tokens_total: tokens computed again because of that.
     """
@@ -48,6 +49,16 @@ class EngineStats:
     recomputed_tokens_total: int = 0
 
     @property
+    def rejected_tokens_total(self) -> int:
+        """Guessed tokens that were computed for nothing."""
+        return self.drafted_tokens_total - self.accepted_tokens_total
+
+    @property
     def tallied(self) -> int:
         """Tokens of all tallies together: computed, or found in the prefix cache."""
-        return self.prompt_tokens_total + self.cached_tokens_total + self.generated_tokens_total
+        return (
+            self.prompt_tokens_total
+            + self.cached_tokens_total
+            + self.generated_tokens_total
+            + self.rejected_tokens_total
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,10 +53,7 @@ def engine(
     from ops.bench.engine.report import Report
     from ops.bench.engine.run import QUICK, Budget, TokensDifferError
 
-    names = tuple(only or bench.SCENARIOS)
-    if unknown := set(names) - set(bench.SCENARIOS):
-        known = ", ".join(bench.SCENARIOS)
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {known}")
+    names = _known(only, bench.SCENARIOS)
 
     def keep(report: Report) -> None:
         if json_file is not None:
@@ -76,15 +73,21 @@ def engine(
 
 @app.command("gateway")
 def gateway(
-    seconds: Annotated[float, typer.Option(metavar="S", help="Of each measurement.")] = 8.0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCENARIO", help="Only this one; may be given several times."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(metavar="S", help="Of each round of a load.")] = 8.0,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Of each load.")] = 5,
 ) -> None:
-    """The whole system without a model beside bare Ray Serve (about three minutes).
+    """The whole system without a model beside bare Ray Serve (about seven minutes).
 
-    Example: pixtral bench gateway --seconds 8
+    Example: pixtral bench gateway --only paced --rounds 3
     """
     from ops.bench import gateway as bench
 
-    _table(bench.run(seconds))
+    names = _known(only, bench.SCENARIOS)
+    _table(bench.run(bench.Plan(seconds, rounds, names)))
 
 
 @app.command("pictures")
@@ -125,8 +128,17 @@ def everything() -> None:
     """
     engine(None, 2, False, None, None)
     serve_hop()
-    gateway()
+    gateway(None, 8.0, 5)
     pictures(True, None)
+
+
+def _known(only: Sequence[str] | None, scenarios: Collection[str]) -> tuple[str, ...]:
+    """Raises typer.BadParameter."""
+    names = tuple(only or scenarios)
+    if unknown := {*names} - {*scenarios}:
+        known = ", ".join(scenarios)
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {known}")
+    return names
 
 
 def _progress() -> Callable[[str], None]:

@@ -1,10 +1,10 @@
 """What the gateway adds to bare Ray Serve: ``pixtral bench gateway``.
 
-One Ray on loopback runs, one after the other, the bare applications of ``echo.py`` and the whole
-system (authentication, tokenising, limits, durable holds, journal, settlement) over an engine whose
-model takes no time (``decoder.simulate``). Each is loaded from a process of its own:
+One Ray on loopback runs, side by side, the bare applications of ``echo.py`` and the whole system
+(authentication, tokenising, limits, durable holds, journal, settlement) over an engine whose model
+takes no time (``decoder.simulate``). They are loaded in turn (rounds.py), from another process:
 
-    peak      many clients, each asking again as soon as it is answered
+    peak      many clients, each asking again as soon as it is answered; ours with slow commits too
     paced     half the bare application's peak, sent on time whatever becomes of the answers
     streams   few long answers side by side
 """
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
@@ -26,15 +27,17 @@ from ray.serve import Application
 
 from ops import nano
 from ops.bench import echo
-from ops.bench.load import Load, Measured, run_load
+from ops.bench.load import Load, run_load
 from ops.bench.ports import free_ports
 from ops.bench.postgres import PostgresServer
+from ops.bench.rounds import Row, Sample, in_turn
 from ops.settings import bundled_folder
 from serve_app import cluster
 from serve_app.accounting.office import prepare
 from serve_app.app import build
 from serve_app.config import Config, load_config
 
+SCENARIOS = ("peak", "paced", "streams")
 CLIENTS = 32
 STREAMS = 64
 SHORT_TOKENS = 16
@@ -42,24 +45,6 @@ LONG_TOKENS = 200
 # PostgreSQL's own way to make every commit slower.
 SLOW_COMMIT_US = 5_000
 KEY = "sk-pixtral-gateway-bench-of-the-whole-system"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One application under one load. Times to first event; CPU of all its processes and the
-    database's."""
-
-    what: str
-    requests_per_s: float
-    p50_ms: float
-    p99_ms: float
-    tokens_per_s: float
-    cpu_ms_per_request: float
-    failed: int
-    beside_bare: str = ""
-
-    def beside(self, ratio: float, of_what: str) -> Row:
-        return replace(self, beside_bare=f"{ratio:.2f} x {of_what}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +76,15 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured: ``rounds`` of ``seconds`` each, of the chosen ``scenarios``."""
+
+    seconds: float = 8.0
+    rounds: int = 5
+    scenarios: tuple[str, ...] = SCENARIOS
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """Where everything runs."""
 
@@ -98,9 +92,26 @@ class Site:
     state: Path
     postgres: PostgresServer
 
+    def sample(self, load: Load) -> Sample:
+        """One round, with the CPU time of everything that served it."""
+        before: list[float] = []
+        measured = run_load(load, ready=lambda: before.append(self._cpu_s()))
+        return Sample(measured, self._cpu_s() - before[0])
 
-def run(seconds: float = 8.0) -> list[Row]:
-    """Measure everything; about three minutes.
+    def slow_sample(self, load: Load) -> Sample:
+        """The same while commits are slow."""
+        with self.postgres.slow_commits(SLOW_COMMIT_US):
+            return self.sample(load)
+
+    def _cpu_s(self) -> float:
+        return sum(
+            sum(process.cpu_times()[:2])
+            for process in (*cluster.processes(self.state), *self.postgres.processes())
+        )
+
+
+def run(plan: Plan) -> list[Row]:
+    """Measure; six minutes for all of it.
 
     Raises:
         RuntimeError: PostgreSQL is not installed, or nothing was answered.
@@ -112,77 +123,96 @@ def run(seconds: float = 8.0) -> list[Row]:
             try:
                 # Ray reads its environment when it is imported, and this process has imported it.
                 with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                    return process.submit(_drive, config, state, seconds).result()
+                    return process.submit(_drive, config, state, plan).result()
             finally:
                 cluster.stop(config, state)
 
 
-def _drive(config: Config, state: Path, seconds: float) -> list[Row]:
+def _drive(config: Config, state: Path, plan: Plan) -> list[Row]:
     with closing(PostgresServer()) as postgres, cluster.connected(config, state):
         postgres.start()
         site = Site(with_books(config, postgres.create("ledger")), state, postgres)
         cluster.start_edge(config)
-        meter = _Meter(site)
+        with (
+            application_at(echo.build(4 * CLIENTS), "/bare"),
+            application_at(build(site.config), "/"),
+        ):
+            return _measure(site, plan)
+
+
+def _measure(site: Site, plan: Plan) -> list[Row]:
+    bench = _Bench(site, plan)
+    rows: list[Row] = []
+    if "peak" in plan.scenarios:
+        rows += bench.peaks()
+    if "paced" in plan.scenarios:
+        peak = rows[0] if rows else bench.bare_peak()
+        rows += bench.paced(peak.requests_per_s / 2)
+    if "streams" in plan.scenarios:
+        rows += bench.streams()
+    return rows
+
+
+class _Bench:
+    def __init__(self, site: Site, plan: Plan) -> None:
         root = f"http://127.0.0.1:{site.config.gateway.port}"
-        with application_at(echo.build(4 * CLIENTS), "/bare"):
-            bare = Target("bare Serve, same hops", f"{root}/bare/echo")
-            peak = meter.row(f"{bare.name}: peak", bare.peak(seconds), SHORT_TOKENS)
-            rate = peak.requests_per_s / 2
-            paced = meter.row(
-                f"{bare.name}: half its peak", bare.paced(seconds, rate), SHORT_TOKENS
-            )
-            each = Target("bare Serve, an item a token", f"{root}/bare/each")
-            naive = meter.row(f"{each.name}: streams", each.streams(seconds), LONG_TOKENS)
-        with application_at(build(site.config), "/"):
-            ours = Target("pixtral-serve", f"{root}/v1/chat/completions", site.config.model.name)
-            our_peak = meter.row(f"{ours.name}: peak", ours.peak(seconds), SHORT_TOKENS)
-            our_paced = meter.row(
-                f"{ours.name}: the same rate", ours.paced(seconds, rate), SHORT_TOKENS
-            )
-            our_streams = meter.row(f"{ours.name}: streams", ours.streams(seconds), LONG_TOKENS)
-            with site.postgres.slow_commits(SLOW_COMMIT_US):
-                slow = meter.row(
-                    f"{ours.name}: peak, commits {SLOW_COMMIT_US // 1000} ms slower",
-                    ours.peak(seconds),
-                    SHORT_TOKENS,
-                )
-    return [
-        peak,
-        paced,
-        naive,
-        our_peak.beside(our_peak.requests_per_s / peak.requests_per_s, "requests/s of bare"),
-        our_paced.beside(our_paced.p99_ms / paced.p99_ms, "p99 of bare"),
-        our_streams.beside(our_streams.tokens_per_s / naive.tokens_per_s, "tokens/s of naive"),
-        slow.beside(slow.requests_per_s / our_peak.requests_per_s, "requests/s of its own"),
-    ]
+        self._site = site
+        self._seconds = plan.seconds
+        self._rounds = plan.rounds
+        self._bare = Target("bare Serve, same hops", f"{root}/bare/echo")
+        self._each = Target("bare Serve, an item a token", f"{root}/bare/each")
+        self._ours = Target("pixtral-serve", f"{root}/v1/chat/completions", site.config.model.name)
 
+    def bare_peak(self) -> Row:
+        """By itself: to know at what rate to send."""
+        peak = partial(self._site.sample, self._bare.peak(self._seconds))
+        (row,) = self._in_turn({self._bare: peak}, "peak")
+        return row
 
-@dataclass(frozen=True, slots=True)
-class _Meter:
-    """Loads a target and counts the CPU time of everything that served it."""
-
-    site: Site
-
-    def row(self, what: str, load: Load, tokens: int) -> Row:
-        measured: Measured = run_load(load)
-        before = self._cpu_s()
-        measured = run_load(load, warm_up_s=0)
-        cpu_s = self._cpu_s() - before
-        return Row(
-            what,
-            measured.per_second,
-            measured.first_ms(50),
-            measured.first_ms(99),
-            measured.answered * tokens / measured.seconds,
-            1e3 * cpu_s / measured.answered,
-            measured.failed,
+    def peaks(self) -> list[Row]:
+        ours, slow = self._ours, replace(self._ours, name=f"{self._ours.name}, slow commits")
+        own_peak = self._ours.peak(self._seconds)
+        bare, own, late = self._in_turn(
+            {
+                self._bare: partial(self._site.sample, self._bare.peak(self._seconds)),
+                ours: partial(self._site.sample, own_peak),
+                slow: partial(self._site.slow_sample, own_peak),
+            },
+            "peak",
         )
+        return [
+            bare,
+            own.compared(own.requests_per_s / bare.requests_per_s, "requests/s of bare"),
+            late.compared(late.requests_per_s / own.requests_per_s, "requests/s of its own"),
+        ]
 
-    def _cpu_s(self) -> float:
-        return sum(
-            sum(process.cpu_times()[:2])
-            for process in (*cluster.processes(self.site.state), *self.site.postgres.processes())
+    def paced(self, rate: float) -> list[Row]:
+        """``rate``: requests/s."""
+        bare, own = self._in_turn(
+            {
+                target: partial(self._site.sample, target.paced(self._seconds, rate))
+                for target in (self._bare, self._ours)
+            },
+            "half of bare's peak",
         )
+        return [bare, own.compared(own.p99_ms / bare.p99_ms, "p99 of bare")]
+
+    def streams(self) -> list[Row]:
+        naive, own = self._in_turn(
+            {
+                target: partial(self._site.sample, target.streams(self._seconds))
+                for target in (self._each, self._ours)
+            },
+            "streams",
+            LONG_TOKENS,
+        )
+        return [naive, own.compared(own.tokens_per_s / naive.tokens_per_s, "tokens/s of naive")]
+
+    def _in_turn(
+        self, loads: Mapping[Target, Callable[[], Sample]], what: str, tokens: int = SHORT_TOKENS
+    ) -> tuple[Row, ...]:
+        named = {f"{target.name}: {what}": load for target, load in loads.items()}
+        return in_turn(self._rounds, named, tokens)
 
 
 @contextmanager

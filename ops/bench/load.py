@@ -6,14 +6,17 @@ Run in a process of its own (``run_load``), so that what it costs is not counted
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any
 
 import aiohttp
+
+WARM_UP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +57,26 @@ class Measured:
     def per_second(self) -> float:
         return self.answered / self.seconds
 
-    def first_ms(self, percent: float) -> float:
-        if not self.first:
-            return float("nan")
-        return 1e3 * self.first[min(len(self.first) - 1, int(len(self.first) * percent / 100))]
+
+def percentile(ascending: Sequence[float], percent: float) -> float:
+    """Nearest rank; NaN of nothing."""
+    if not ascending:
+        return math.nan
+    return ascending[max(0, math.ceil(len(ascending) * percent / 100) - 1)]
 
 
-def run_load(load: Load, warm_up_s: float = 1.0) -> Measured:
-    """Send the load from a new process after a short one to warm up.
+def run_load(load: Load, ready: Callable[[], None] = lambda: None) -> Measured:
+    """Send the load from a new process, after a short one for its own sake.
+
+    Args:
+        ready: called in between: from here on it counts.
 
     Raises:
         RuntimeError: nothing was answered.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        process.submit(_run, replace(load, seconds=warm_up_s)).result()
+        process.submit(_run, replace(load, seconds=WARM_UP_S)).result()
+        ready()
         measured = process.submit(_run, load).result()
     if not measured.answered:
         raise RuntimeError(f"{load.url} answered none of {measured.failed} requests")

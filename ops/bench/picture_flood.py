@@ -26,7 +26,7 @@ from unittest.mock import patch
 import aiohttp
 
 from ops.bench.gateway import KEY, Target, application_at, system_config, with_books
-from ops.bench.load import run_load
+from ops.bench.load import percentile, run_load
 from ops.bench.pictures import photographs
 from ops.bench.postgres import PostgresServer
 from serve_app import cluster
@@ -85,17 +85,22 @@ def _drive(config: Config, state: Path, seconds: float) -> FloodRow:
         with application_at(build(config), "/"):
             text = Target("text", f"{root}/chat/completions", config.model.name)
             load = text.paced(seconds, TEXTS_PER_S)
-            alone = run_load(load, warm_up_s=4)
+            alone = run_load(load)
             with _flood(f"{root}/tokenize", config.model.name) as outcomes:
-                flooded = run_load(load, warm_up_s=4)
+                flooded = run_load(load)
             answered, refused, flood_s = outcomes
+    ms = {
+        (name, share): 1e3 * percentile(measured.first, share)
+        for name, measured in (("alone", alone), ("flooded", flooded))
+        for share in (50, 95)
+    }
     return FloodRow(
         TEXTS_PER_S,
-        alone.first_ms(50),
-        flooded.first_ms(50),
-        flooded.first_ms(50) / alone.first_ms(50),
-        alone.first_ms(95),
-        flooded.first_ms(95),
+        ms["alone", 50],
+        ms["flooded", 50],
+        ms["flooded", 50] / ms["alone", 50],
+        ms["alone", 95],
+        ms["flooded", 95],
         answered / flood_s,
         refused / flood_s,
     )

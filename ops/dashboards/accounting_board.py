@@ -73,7 +73,7 @@ def _now() -> tuple[Panel, ...]:
         ),
         number(
             "Waste in the last hour",
-            "Share of the tokens that nobody pays for.",
+            "Share of the tokens that nobody pays for, rejected drafts left out.",
             SHARE,
             "pixtral_tokens_wasted:ratio_increase1h",
             "PixtralWasteHigh",
@@ -152,7 +152,8 @@ def _waste() -> tuple[Panel, ...]:
     return (
         graph(
             "Tokens that nobody pays for",
-            "Computed and lost by a fault of ours, or done again, per second.",
+            "Per second: computed and lost by a fault of ours, done again, or guessed ahead in vain"
+            " (rejected_draft: no fault, but what prompt lookup costs).",
             TOKENS_PER_SECOND,
             (zero(total(wasted, "kind")), "{{kind}}"),
             alerts=("PixtralWasteHigh",),

@@ -40,7 +40,9 @@ def recordings(objectives: Objectives = OBJECTIVES) -> tuple[Recording, ...]:
     )
 
 
-WASTED = share(grown(where(LEDGER_TOKENS, payer="waste"), "1h"), grown(LEDGER_TOKENS, "1h"))
+# Rejected drafts nobody pays for either, but they are what quicker answers cost and no fault.
+_NO_GAMBLE = where(LEDGER_TOKENS, kind="!rejected_draft")
+WASTED = share(grown(where(_NO_GAMBLE, payer="waste"), "1h"), grown(_NO_GAMBLE, "1h"))
 
 
 def _faults(window: str) -> str:

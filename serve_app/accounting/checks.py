@@ -203,7 +203,8 @@ def _counts(
 
 def _mispriced() -> Query:
     price = case(
-        *((lines.c.kind == kind.value, price_versions.c[kind.value]) for kind in Kind), else_=0
+        *((lines.c.kind == kind.value, price_versions.c[kind.priced_as.value]) for kind in Kind),
+        else_=0,
     )
     right = lines.c.tokens * price
     return (
@@ -221,8 +222,8 @@ def _mispriced() -> Query:
 
 def _unlike_their_hold() -> Query:
     """A line is of its hold's key, model and prices, a team's line of its team, month and day too,
-    and there is none while the request runs or where it was voided. (Waste that is found after its
-    month was closed is posted to the open one.)"""
+    and there is none while the request runs or where it was voided, nor ever one of rejected
+    drafts. (Waste that is found after its month was closed is posted to the open one.)"""
     other = (lines.c[name] != holds.c[name] for name in _SAME)
     not_the_teams = and_(
         lines.c.account_id != WASTE_ACCOUNT,
@@ -231,6 +232,7 @@ def _unlike_their_hold() -> Query:
             lines.c.month != holds.c.month,
             lines.c.day != holds.c.day,
             holds.c.state != HoldState.SETTLED.value,
+            lines.c.kind == Kind.REJECTED_DRAFT.value,
         ),
     )
     return (

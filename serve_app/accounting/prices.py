@@ -18,7 +18,7 @@ PIXTRAL_12B = Price(input_nano_usd_per_token=150, output_nano_usd_per_token=150)
 
 @dataclass(frozen=True, slots=True)
 class PriceSheet:
-    """One version of a model's prices, never edited: nano-dollars per token of each kind.
+    """One version of a model's prices, never edited: nano-dollars per token of each charged kind.
 
     Attributes:
         id: of the row in ``price_versions``.
@@ -37,7 +37,7 @@ class PriceSheet:
     effective_us: int
 
     def of(self, kind: Kind) -> int:
-        price: int = getattr(self, kind)
+        price: int = getattr(self, kind.priced_as)
         return price
 
     def cost(self, tokens: Tokens) -> int:

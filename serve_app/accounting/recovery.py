@@ -14,7 +14,7 @@ from serve_app.accounting.hold import Charge, HoldState, Outcome, Settlement
 from serve_app.accounting.posting import Terms
 from serve_app.accounting.schema import holds
 from serve_app.accounting.settling import Closing, check, claim, close_holds
-from serve_app.accounting.tokens import Kind, Tokens
+from serve_app.accounting.tokens import CHARGED, Tokens
 from serve_app.errors import LedgerError
 from shards.tally import Tally
 
@@ -77,4 +77,4 @@ def _closing(terms: Terms, settlement: Settlement) -> Closing:
 
 
 def _tokens(tally: Tally) -> Tokens:
-    return Tokens(**{kind.value: getattr(tally, kind.value) for kind in Kind})
+    return Tokens(**{kind.value: getattr(tally, kind.value) for kind in CHARGED})

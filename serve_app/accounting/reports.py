@@ -34,7 +34,7 @@ from serve_app.accounting.schema import (
 )
 from serve_app.accounting.sums import total
 from serve_app.accounting.table import Cell, Column, Table, Unit
-from serve_app.accounting.tokens import Kind
+from serve_app.accounting.tokens import CHARGED
 
 ORGANISATION = accounts.alias("organisation")
 TEAM = accounts.alias("team")
@@ -70,12 +70,13 @@ class Query:
 class Usage:
     """Of one group. Amounts in nano-dollars; requests are None where they cannot be told apart.
 
-    ``charged`` is before refunds. Wasted tokens are those nobody pays: recomputed, undelivered.
+    ``charged`` is before refunds. Wasted tokens are those nobody pays: computed again, never
+    delivered, or guessed ahead and rejected.
     """
 
     requests: int | None = 0
     picture_requests: int | None = 0
-    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
+    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHARGED, 0))
     charged_nano_usd: int = 0
     refunded_nano_usd: int = 0
     wasted_tokens: int = 0
@@ -96,7 +97,8 @@ async def usage(
 
     for row in await connection.execute(_charges(query, from_lines)):
         usage = group(row)
-        usage.tokens[row.kind] += row.charged_tokens
+        if row.kind in usage.tokens:
+            usage.tokens[row.kind] += row.charged_tokens
         usage.charged_nano_usd += row.charged
         usage.wasted_tokens += row.wasted_tokens
         usage.wasted_nano_usd += row.wasted
@@ -136,7 +138,7 @@ def sum_of(found: Mapping[tuple[str, ...], Usage]) -> Usage:
     return Usage(
         requests=sum(row.requests or 0 for row in rows) if counted else None,
         picture_requests=sum(row.picture_requests or 0 for row in rows) if counted else None,
-        tokens={kind: sum(row.tokens[kind] for row in rows) for kind in Kind},
+        tokens={kind: sum(row.tokens[kind] for row in rows) for kind in CHARGED},
         charged_nano_usd=sum(row.charged_nano_usd for row in rows),
         refunded_nano_usd=sum(row.refunded_nano_usd for row in rows),
         wasted_tokens=sum(row.wasted_tokens for row in rows),
@@ -144,7 +146,7 @@ def sum_of(found: Mapping[tuple[str, ...], Usage]) -> Usage:
     )
 
 
-_TOKEN_COLUMNS = {kind: f"{kind}_tokens" for kind in Kind}
+_TOKEN_COLUMNS = {kind: f"{kind}_tokens" for kind in CHARGED}
 _LABELS: Mapping[Dimension, tuple[str, ...]] = {
     Dimension.DAY: ("day",),
     Dimension.MONTH: ("month",),

@@ -247,6 +247,7 @@ tallies = Table(
     _count("cached_text"),
     _count("cached_image"),
     _count("output"),
+    _count("rejected_draft"),
 )
 
 bookmarks = Table(

@@ -142,6 +142,7 @@ def check(terms: Terms, settlement: Settlement) -> Tokens:
         ("text tokens", spent.text + spent.cached_text, terms.text_tokens),
         ("image tokens", spent.image + spent.cached_image, terms.image_tokens),
         ("output tokens", spent.output, terms.max_output_tokens),
+        ("rejected drafts", spent.rejected_draft, 0),
         ("nano-dollars", terms.prices.cost(spent), terms.amount_nano_usd),
     ):
         if found > most:

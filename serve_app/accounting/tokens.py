@@ -1,4 +1,4 @@
-"""What is metered: tokens, in five disjoint kinds."""
+"""What is metered: tokens, in six disjoint kinds."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """A kind of ledger line. A prompt token is of exactly one of the first four."""
+    """A kind of ledger line. A prompt token is of exactly one of the first four.
+
+    A rejected draft is a guess at the answer's next token that was computed for nothing. It is the
+    platform's own gamble: no team is ever charged for one.
+    """
 
     TEXT = "text"
     IMAGE = "image"  # rows x (columns + 1): patches, row breaks and the end of a picture
     CACHED_TEXT = "cached_text"
     CACHED_IMAGE = "cached_image"
     OUTPUT = "output"
+    REJECTED_DRAFT = "rejected_draft"
+
+    @property
+    def priced_as(self) -> Kind:
+        """The kind whose price it has: a draft is computed as a token of the answer is."""
+        return Kind.OUTPUT if self is Kind.REJECTED_DRAFT else self
 
 
 _KINDS = tuple(Kind)
+# What a price is set for, and a team may be charged.
+CHARGED = tuple(kind for kind in Kind if kind is not Kind.REJECTED_DRAFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,7 @@ class Tokens:
     cached_text: int = 0
     cached_image: int = 0
     output: int = 0
+    rejected_draft: int = 0
 
     def __post_init__(self) -> None:
         for kind, count in self.items():
@@ -37,7 +50,14 @@ class Tokens:
 
     def items(self) -> Iterator[tuple[Kind, int]]:
         """Every kind, zeros included."""
-        counts = (self.text, self.image, self.cached_text, self.cached_image, self.output)
+        counts = (
+            self.text,
+            self.image,
+            self.cached_text,
+            self.cached_image,
+            self.output,
+            self.rejected_draft,
+        )
         return zip(_KINDS, counts, strict=True)
 
     @property

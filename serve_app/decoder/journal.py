@@ -2,9 +2,12 @@
 
 A group's journal is one run of bytes, cut into files (segments) that say where they begin:
 
-    <group>.<offset of its first byte, 16 hex digits>.journal
+    <group>.<offset of its first byte, 16 hex digits>.v2.journal
     record   payload length u32 | CRC-32 of the payload u32 | CRC-32 of these two u32 | payload
-    payload  one entry per tally: id length, attempt, choice, five cumulative counts | id
+    payload  one entry per tally: id length, attempt, choice, six cumulative counts | id
+
+What the release before this one wrote ends in ``.journal`` alone and lacks the last count; it is
+still read. That release knows nothing of ``.v2.journal`` and leaves it to this one.
 
 A step is one record and one ``write`` to a file opened for appending. When ``append`` returns,
 the record is in the kernel's page cache and survives the process, ``kill -9`` included. It is not
@@ -32,8 +35,10 @@ from shards.tally import Tally
 SEGMENT_BYTES = 4 * 2**20
 _HEADER = struct.Struct("<III")
 _LENGTHS = struct.Struct("<II")
-_ENTRY = struct.Struct("<BHHIIIII")
-SUFFIX = ".journal"
+# By what a segment's name ends in; a group's are all of one format.
+SUFFIX = ".v2.journal"
+_ENTRIES = {SUFFIX: struct.Struct("<BHHIIIIII"), ".journal": struct.Struct("<BHHIIIII")}
+FORMATS = tuple(_ENTRIES)
 
 
 class JournalError(GroupError):
@@ -135,13 +140,17 @@ class Decoded:
     rest_is_torn: bool
 
 
-def decode(data: bytes) -> Decoded:
-    """Read what records there are; after bytes that are none, look for the next that is one."""
+def decode(data: bytes, suffix: str = SUFFIX) -> Decoded:
+    """Read what records there are; after bytes that are none, look for the next that is one.
+
+    Args:
+        suffix: one of ``FORMATS``.
+    """
     tallies: list[Tally] = []
     offset = length = lost = 0
     while (payload := _payload(data, offset)) is not None:
         if payload:
-            tallies += _tallies(payload)
+            tallies += _tallies(payload, _ENTRIES[suffix])
             lost += offset - length
             offset = length = offset + _HEADER.size + len(payload)
         else:
@@ -166,7 +175,7 @@ def _payload(data: bytes, offset: int) -> bytes | None:
 def _entries(tallies: Sequence[Tally]) -> Iterator[bytes]:
     for tally in tallies:
         name = tally.request_id.encode()
-        yield _ENTRY.pack(
+        yield _ENTRIES[SUFFIX].pack(
             len(name),
             tally.attempt,
             tally.choice,
@@ -175,14 +184,15 @@ def _entries(tallies: Sequence[Tally]) -> Iterator[bytes]:
             tally.cached_text,
             tally.cached_image,
             tally.output,
+            tally.rejected_draft,
         )
         yield name
 
 
-def _tallies(payload: bytes) -> Iterator[Tally]:
+def _tallies(payload: bytes, entry: struct.Struct) -> Iterator[Tally]:
     offset = 0
     while offset < len(payload):
-        length, attempt, choice, *counts = _ENTRY.unpack_from(payload, offset)
-        offset += _ENTRY.size
+        length, attempt, choice, *counts = entry.unpack_from(payload, offset)
+        offset += entry.size
         yield Tally(payload[offset : offset + length].decode(), attempt, choice, *counts)
         offset += length

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve_app.decoder.journal import SUFFIX, decode
+from serve_app.decoder.journal import FORMATS, decode
 from serve_app.messages import JournalPage
 
 # A ledger restored from a backup of yesterday still finds what it misses.
@@ -27,6 +27,7 @@ class Segment:
 
     start: int
     path: Path
+    suffix: str
 
 
 def read_journals(
@@ -60,9 +61,10 @@ def read_journals(
 def _by_group(folder: Path) -> dict[str, list[Segment]]:
     """Each group's segments, in order."""
     found: dict[str, list[Segment]] = {}
-    for path in sorted(folder.glob(f"*.{'[0-9a-f]' * 16}{SUFFIX}")):
-        group, _, start = path.name.removesuffix(SUFFIX).rpartition(".")
-        found.setdefault(group, []).append(Segment(int(start, 16), path))
+    for suffix in FORMATS:
+        for path in sorted(folder.glob(f"*.{'[0-9a-f]' * 16}{suffix}")):
+            group, _, start = path.name.removesuffix(suffix).rpartition(".")
+            found.setdefault(group, []).append(Segment(int(start, 16), path, suffix))
     return found
 
 
@@ -76,7 +78,7 @@ def _read(group: str, segments: Sequence[Segment], bookmark: int) -> JournalPage
         final = bool(following) or not _has_writer(file.fileno())
         file.seek(begin - segment.start)
         data = file.read()
-    decoded = decode(data)
+    decoded = decode(data, segment.suffix)
     end, lost = begin + decoded.length, begin - bookmark + decoded.lost
     if following:
         # The writer went on only after a whole record.

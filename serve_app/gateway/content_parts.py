@@ -104,7 +104,9 @@ class TextPart(Body):
 
 
 class ImageUrl(Body):
-    url: str
+    url: str = Field(
+        description="data:image/png;base64,…, or https://… of a host that the operator allows"
+    )
     detail: Detail | None = Field(
         None,
         description="low: at most 256 pixels a side, 272 tokens; else as large as the model takes",

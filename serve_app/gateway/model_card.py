@@ -6,7 +6,7 @@ from typing import Any
 
 from serve_app.accounting.money import CURRENCY, usd_per_million
 from serve_app.accounting.prices import PriceSheet
-from serve_app.accounting.tokens import Kind
+from serve_app.accounting.tokens import CHARGED
 from serve_app.config import Model
 from serve_app.errors import ModelNotFound
 
@@ -48,7 +48,9 @@ def model_card(
             "price_version": prices.id,
             "input_per_million_tokens": usd_per_million(prices.text),
             "output_per_million_tokens": usd_per_million(prices.output),
-            "per_million_tokens": {kind.value: usd_per_million(prices.of(kind)) for kind in Kind},
+            "per_million_tokens": {
+                kind.value: usd_per_million(prices.of(kind)) for kind in CHARGED
+            },
         },
     }
     return {**card, "untrained": True} if model.untrained else card

@@ -8,6 +8,7 @@ import aiohttp
 from aiohttp import http_parser
 from yarl import URL
 
+from serve_app.errors import ApiError
 from serve_app.preprocess.byte_budget import Portion, Spent
 from serve_app.preprocess.network import BlockedError, PinnedConnector
 from serve_app.preprocess.picture_urls import CODE
@@ -78,6 +79,8 @@ class Downloader:
                 if answer.status in _REDIRECTS:
                     return answer.headers.get("Location", "")
                 return await self._body(answer, portion)
+        except (NoPicture, ApiError):
+            raise
         except aiohttp.ClientSSLError as error:
             raise NoPicture(
                 "untrusted", "the picture's host has no certificate that is trusted here"
@@ -91,7 +94,7 @@ class Downloader:
                 "the picture's host cannot be reached",
                 UNAVAILABLE,
             ) from error
-        except (aiohttp.ClientError, ValueError) as error:
+        except Exception as error:  # hostile bytes make parsers raise anything
             raise _broken() from error
 
     async def _body(self, answer: aiohttp.ClientResponse, portion: Portion) -> bytes:

@@ -47,8 +47,11 @@ class Network:
         return socket.socket(family, kind, proto)
 
     def peer(self, transport: asyncio.BaseTransport) -> str:
-        """The address that a connection has led to."""
-        return str(transport.get_extra_info("peername")[0])
+        """The address that a connection has led to. Raises OSError: it is lost already."""
+        peer = transport.get_extra_info("peername")
+        if peer is None:
+            raise ConnectionResetError("lost as soon as it was made")
+        return str(peer[0])
 
 
 class PinnedConnector(aiohttp.TCPConnector):
@@ -87,9 +90,8 @@ class PinnedConnector(aiohttp.TCPConnector):
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
         try:
-            if connection.transport is None:
-                raise ConnectionResetError("lost as soon as it was made")
-            self._check(self._network.peer(connection.transport))
+            transport = connection.transport
+            self._check("" if transport is None else self._network.peer(transport))
         except BaseException:
             connection.close()
             raise

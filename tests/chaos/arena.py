@@ -90,6 +90,7 @@ def _config(folder: Path, store: Store) -> dict[str, Any]:
         "decoder": {
             "tensor_parallel": 1,
             "kv_cache_bytes": 64 * 2**20,
+            "max_drafts": 4,
             "journal_folder": str(folder / "journals"),
             "autoscaling": {"min_replicas": 2, "max_replicas": 2},
         },

@@ -29,7 +29,7 @@ def right() -> Books:
         "organisation_id": ORGANISATION,
         "amount_nano_usd": 100,
         **{f"{kind}_price": 2 for kind in ("text", "image", "cached_text", "cached_image")},
-        "output_price": 6,
+        **{f"{kind}_price": 6 for kind in ("output", "rejected_draft")},
     }
     lines = [
         _line(1, TEAM, "text", 5, 10),
@@ -119,6 +119,10 @@ WRONG: dict[str, tuple[Callable[[Any], object], str]] = {
     "another team pays": (
         lambda books: books.lines[0].update(account_id=99),
         "charged to account 99",
+    ),
+    "a team pays for rejected drafts": (
+        lambda books: books.lines[1].update(kind="rejected_draft"),
+        "line 2 makes a team pay for rejected drafts",
     ),
     "more is charged than was held": (
         lambda books: books.holds["request"].update(amount_nano_usd=27),

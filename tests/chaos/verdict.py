@@ -16,10 +16,14 @@ from typing import Any
 
 import asyncpg
 
-from serve_app.decoder.journal import decode
+from serve_app.decoder.journal import SUFFIX, decode
 from tests.chaos.traffic import Ending, Seen, told
 
-KINDS = ("text", "image", "cached_text", "cached_image", "output")
+# Kind -> whose price it has.
+KINDS = {
+    **{kind: kind for kind in ("text", "image", "cached_text", "cached_image", "output")},
+    "rejected_draft": "output",
+}
 WASTE = 1
 Place = tuple[str, int, int, str]  # request, attempt, choice, kind
 
@@ -41,8 +45,8 @@ async def query(url: str, sql: str) -> list[dict[str, Any]]:
 def journal_counts(folder: Path) -> Counter[Place]:
     """What the groups' journals say was computed, read from the first byte on."""
     files: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.glob("*.journal")):
-        group, _, _ = path.name.removesuffix(".journal").rpartition(".")
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        group, _, _ = path.name.removesuffix(SUFFIX).rpartition(".")
         files[group].append(path)
     total: Counter[Place] = Counter()
     for paths in files.values():
@@ -68,7 +72,9 @@ class Books:
 
     @classmethod
     async def read(cls, url: str, journals: Path) -> Books:
-        prices = ", ".join(f"price_versions.{kind} AS {kind}_price" for kind in KINDS)
+        prices = ", ".join(
+            f"price_versions.{price} AS {kind}_price" for kind, price in KINDS.items()
+        )
         holds = await query(
             url,
             f"SELECT holds.*, {prices} FROM holds"
@@ -143,6 +149,8 @@ class Books:
             hold = self.holds[line["request_id"]]
             if line["nano_usd"] != line["tokens"] * hold[f"{line['kind']}_price"]:
                 yield f"line {line['id']} costs {line['nano_usd']}"
+            if line["kind"] == "rejected_draft" and line["account_id"] != WASTE:
+                yield f"line {line['id']} makes a team pay for rejected drafts"
             if line["account_id"] not in (WASTE, hold["team_id"]):
                 yield f"line {line['id']} is charged to account {line['account_id']}"
         for request_id, hold in self.holds.items():

@@ -205,6 +205,10 @@ def test_two_thousand_requests_come_and_go() -> None:
     assert not runner.pictures
     assert min(stats.put_back_total, stats.cached_tokens_total, stats.accepted_tokens_total) > 100
     assert len(aborted) > 100
+    drafted = sum(len(advance.drafts) for plan in runner.ran for advance in plan.advances)
+    accepted = sum(max(len(delta.token_ids) - 1, 0) for delta in deltas)
+    rejected = sum(tally.rejected_draft for tally in engine.tallies())
+    assert rejected == drafted - accepted == stats.rejected_tokens_total > 100
     by_name: dict[str, list[Delta]] = {name: [] for name in sent}
     for delta in deltas:
         by_name[delta.request_id].append(delta)

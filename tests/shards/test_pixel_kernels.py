@@ -28,7 +28,7 @@ def test_patches_are_the_same(native, size):
     values = [np.full((grid.patches, PATCH_VALUES), np.nan, np.float32) for _ in range(2)]
     cut_patches(image, grid, values[0], NUMPY)
     cut_patches(image, grid, values[1], native)
-    assert np.array_equal(*values)
+    assert np.array_equal(values[0], values[1])
 
 
 def test_values_far_outside_are_the_same(native):
@@ -39,7 +39,7 @@ def test_values_far_outside_are_the_same(native):
     native.cut(rgb, tiles[0])
     # The other one works in place.
     NUMPY.cut(rgb.copy(), tiles[1])
-    assert np.array_equal(*tiles)
+    assert np.array_equal(tiles[0], tiles[1])
 
 
 def test_only_one_piece_of_memory_is_filled(native):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from shards.engine import Engine
@@ -17,7 +17,15 @@ from shards.grid import Grid
 from shards.request import Delta, FinishReason, GenerationRequest
 from shards.simulated import scripted
 from shards.tally import Tally
-from tests.shards.engine_fixtures import ids, picture_request, simulated_engine, text_request
+from tests.shards.engine_fixtures import (
+    VOCAB_SIZE,
+    WatchedRunner,
+    ids,
+    picture_request,
+    simulated_engine,
+    text_request,
+)
+from tests.shards.repeating import repeating
 
 GRIDS = (Grid(1, 1), Grid(2, 3), Grid(3, 2))
 
@@ -61,6 +69,17 @@ class Books:
             sum(tally.text + tally.image for tally in self.latest.values()),
             sum(tally.output for tally in self.latest.values()),
         )
+
+    @property
+    def rejected_drafts(self) -> int:
+        return sum(tally.rejected_draft for tally in self.latest.values())
+
+
+def wasted(runner: WatchedRunner, deltas: Sequence[Delta]) -> int:
+    """Drafts that were computed, less those that brought a token of an answer: every token of a
+    step but the first."""
+    computed = sum(len(advance.drafts) for plan in runner.ran for advance in plan.advances)
+    return computed - sum(max(len(delta.token_ids) - 1, 0) for delta in deltas)
 
 
 def test_a_prompts_progress_is_told_before_any_token_came():
@@ -155,12 +174,42 @@ def test_what_nobody_answers_for_is_counted_apart():
     assert stats.last_token_at is not None
 
 
+def test_drafts_that_are_refused_count_beside_the_answer():
+    """After "abc" the prompt went on with "xa", and the answer does not."""
+    engine, runner = simulated_engine(scripted(ids("abcyzw")), max_drafts=4, max_step_tokens=32)
+    engine.add(text_request("r", "abcx", max_tokens=6))
+    books = Books(engine)
+    deltas = books.drain()
+    assert books.latest == {("r", 1, 0): Tally("r", 1, 0, text=4, output=6, rejected_draft=2)}
+    assert engine.stats().rejected_tokens_total == wasted(runner, deltas) == 2
+
+
+def test_drafts_beyond_the_end_of_the_answer_were_computed_for_nothing():
+    """ "def" is guessed after "abc", and all are right; but the answer ends with "e"."""
+    engine, runner = simulated_engine(scripted(ids("abcdefg")), max_drafts=4, max_step_tokens=32)
+    engine.add(text_request("r", "abcdef", max_tokens=20, stop=("e",)))
+    books = Books(engine)
+    deltas = books.drain()
+    assert books.latest == {("r", 1, 0): Tally("r", 1, 0, text=6, output=5, rejected_draft=2)}
+    assert engine.stats().rejected_tokens_total == wasted(runner, deltas) == 2
+
+
+def test_what_nobody_answers_for_is_counted_apart_drafts_too():
+    engine, _ = simulated_engine(scripted(ids("abcyzw")), max_drafts=4, max_step_tokens=32)
+    engine.add(text_request("probe", "abcx", max_tokens=6), metered=False)
+    books = Books(engine)
+    books.drain()
+    stats = engine.stats()
+    assert books.latest == {}
+    assert (stats.tallied, stats.unmetered_tokens_total) == (0, 4 + 6 + 2)
+
+
 @st.composite
 def workloads(draw):
     """Requests with when they come and when, if ever, they are aborted."""
     workload = []
     for number in range(draw(st.integers(1, 5))):
-        sampling = {"max_tokens": draw(st.integers(1, 6)), "n": draw(st.integers(1, 3))}
+        sampling = {"max_tokens": draw(st.integers(1, 20)), "n": draw(st.integers(1, 3))}
         grids = draw(st.lists(st.sampled_from(GRIDS), max_size=2))
         prompt = draw(st.text("abc", min_size=1, max_size=20))
         request = (
@@ -174,9 +223,21 @@ def workloads(draw):
 
 
 @settings(max_examples=100, deadline=None)
-@given(workloads(), st.sampled_from([(3, 3), (3, 5), (8, 64)]))
-def test_tallies_counters_and_deltas_agree_whatever_happens(workload, step):
-    engine, _ = simulated_engine(max_batch_sequences=step[0], max_step_tokens=step[1])
+@given(
+    workloads(),
+    st.sampled_from([(3, 3), (3, 5), (8, 64)]),
+    st.sampled_from([0, 1, 7]),
+    st.sampled_from([24, 64]),
+)
+def test_tallies_counters_and_deltas_agree_whatever_happens(workload, step, drafts, blocks):
+    engine, runner = simulated_engine(
+        repeating(VOCAB_SIZE),
+        max_batch_sequences=step[0],
+        max_step_tokens=step[1],
+        max_drafts=drafts,
+        num_blocks=blocks,
+        headroom_tokens=0,
+    )
     books = Books(engine)
     deltas: list[Delta] = []
     now = 0
@@ -191,6 +252,8 @@ def test_tallies_counters_and_deltas_agree_whatever_happens(workload, step):
     ends = {(d.request_id, d.choice): d for d in deltas if d.finish_reason is not None}
     stats = engine.stats()
     assert books.totals == (stats.prompt_tokens_total, stats.generated_tokens_total)
+    assert books.rejected_drafts == stats.rejected_tokens_total == wasted(runner, deltas)
+    event(f"put back {stats.put_back_total > 0}, rejected {books.rejected_drafts > 0}")
     drawn: Counter[tuple[str, int]] = Counter()
     for delta in deltas:
         drawn[delta.request_id, delta.choice] += len(delta.token_ids)

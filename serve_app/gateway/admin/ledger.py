@@ -83,6 +83,7 @@ class TallyAnswer(Answer):
     cached_text: int
     cached_image: int
     output: int
+    rejected_draft: int
 
 
 class RequestAnswer(Answer):

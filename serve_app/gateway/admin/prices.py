@@ -13,7 +13,7 @@ from serve_app.accounting.money import nano_usd_per_token, usd_per_million
 from serve_app.accounting.price_book import NOTICE_S, Prices, PriceVersion
 from serve_app.accounting.principal import Principal
 from serve_app.accounting.roles import Permission
-from serve_app.accounting.tokens import Kind
+from serve_app.accounting.tokens import CHARGED
 from serve_app.errors import Conflict
 from serve_app.gateway.admin.access import BAD_BODY, AdminRoute, MalformedRequest, caller
 from serve_app.gateway.admin.fields import Answer, Body, Text, Usd, UsdIn, microseconds, moment
@@ -41,7 +41,7 @@ class NewPrice(Body):
 
     def prices(self) -> Prices:
         """Raises InvalidRequest: not a whole number of nano-dollars per token."""
-        given = {kind: getattr(self, f"{kind}_usd") for kind in Kind}
+        given = {kind: getattr(self, f"{kind}_usd") for kind in CHARGED}
         return Prices(
             **{
                 kind.value: nano_usd_per_token(usd, param=f"{kind}_usd")
@@ -107,5 +107,5 @@ def _answer(version: PriceVersion) -> PriceAnswer:
         effective_at=moment(sheet.effective_us),
         created_at=moment(version.created_us),
         created_by=version.created_by,
-        **{f"{kind}_usd": usd_per_million(sheet.of(kind)) for kind in Kind},
+        **{f"{kind}_usd": usd_per_million(sheet.of(kind)) for kind in CHARGED},
     )

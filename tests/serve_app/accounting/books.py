@@ -192,7 +192,7 @@ class Books:
     ) -> None:
         query = select(holds).where(holds.c.request_id == request_id)
         hold = (await connection.execute(query)).one()
-        amount = count * PRICES[kind]
+        amount = count * PRICES[Kind(kind).priced_as]
         common: dict[str, Any] = {
             "account_id": account_id,
             "key_id": key.key_id,

@@ -49,6 +49,34 @@ async def test_what_was_lost_and_what_failed_is_waste(world):
     await world.is_at_rest()
 
 
+async def test_drafts_that_were_computed_for_nothing_are_waste_whatever_became_of_the_answer(world):
+    answered = await world.settled(Outcome.COMPLETED, Charge(1, 0, Tokens(text=20, output=7)))
+    left = await world.settled(Outcome.DISCONNECTED, Charge(1, 1, Tokens(output=2)))
+    failed = await world.settled(Outcome.FAILED)
+    world.engines.compute(
+        Tally(answered, 1, 0, text=20, output=7, rejected_draft=4),
+        Tally(left, 1, 0, rejected_draft=1),
+        Tally(left, 1, 1, output=2, rejected_draft=2),
+        Tally(failed, 1, 0, output=3, rejected_draft=5),
+    )
+    assert (await world.sweep()).audit == Audit(audited=3, wasteful=3)
+    assert await world.lines(answered) == {
+        ("team", 1, 0, "text"): 20,
+        ("team", 1, 0, "output"): 7,
+        ("waste", 1, 0, "rejected_draft"): 4,
+    }
+    assert await world.lines(left) == {
+        ("team", 1, 1, "output"): 2,
+        ("waste", 1, 0, "rejected_draft"): 1,
+        ("waste", 1, 1, "rejected_draft"): 2,
+    }
+    assert await world.lines(failed) == {
+        ("waste", 1, 0, "output"): 3,
+        ("waste", 1, 0, "rejected_draft"): 5,
+    }
+    await world.is_at_rest()
+
+
 async def test_an_answer_that_was_complete_at_once_is_not_asked_after(world):
     request_id = await world.settled(Outcome.COMPLETED, Charge(1, 0, Tokens(output=7)))
     world.engines.compute(Tally(request_id, 1, 0, output=7))

@@ -54,7 +54,9 @@ async def test_every_page_of_every_group_is_read_once(database, engines):
 
 
 async def test_counts_only_grow(database, engines):
-    tally = Tally("request", 1, 0, text=4, cached_text=16, cached_image=3, output=9)
+    tally = Tally(
+        "request", 1, 0, text=4, cached_text=16, cached_image=3, output=9, rejected_draft=2
+    )
     engines.compute(tally)
     await take_in(database, engines)
     engines.compute(replace(tally, text=1, cached_text=0, output=10))

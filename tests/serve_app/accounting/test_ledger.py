@@ -234,6 +234,7 @@ async def test_what_is_not_the_teams_fault_releases_everything(shop, ledger, out
         Settlement(Outcome.COMPLETED, (charge(output=1), charge(output=1))),
         Settlement(Outcome.REFUSED, (charge(output=1),)),
         Settlement(Outcome.FAILED, (charge(output=1),)),
+        Settlement(Outcome.COMPLETED, (charge(rejected_draft=1),)),
     ],
 )
 async def test_a_settlement_that_contradicts_its_hold_is_refused_loudly(shop, ledger, settlement):

@@ -126,6 +126,14 @@ async def test_teams_of_the_first_release_have_no_weight(database):
             await connection.execute(update(schema.accounts).values(weight=-1))
 
 
+async def test_what_was_counted_before_drafts_were_had_none(database):
+    row = {"request_id": "r", "attempt": 1, "choice": 0, "group": "g", "output": 7}
+    async with database.write() as connection:
+        await connection.execute(insert(schema.tallies), row)
+    async with database.read() as connection:
+        assert await connection.scalar(select(schema.tallies.c.rejected_draft)) == 0
+
+
 async def test_the_platforms_accounts_are_there(database):
     query = select(schema.accounts.c.id, schema.accounts.c.scope).order_by("id")
     async with database.read() as connection:

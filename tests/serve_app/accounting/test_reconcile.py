@@ -134,6 +134,14 @@ CORRUPTIONS = {
         update(holds).where(holds.c.request_id == "request-1").values(state="voided"),
         {"lines unlike their hold"},
     ),
+    "drafts that a team pays for": (
+        update(lines).where(lines.c.id == 2).values(kind="rejected_draft"),
+        {"lines unlike their hold", "usage_days tokens", "usage_days nano_usd", "journal"},
+    ),
+    "drafts that nobody booked": (
+        update(tallies).where(tallies.c.request_id == "request-2").values(rejected_draft=1),
+        {"journal"},
+    ),
     "another price": (update(price_versions).values(image=1), {"line amount"}),
 }
 

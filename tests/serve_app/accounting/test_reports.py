@@ -58,6 +58,20 @@ async def test_waste_is_shown_beside_the_team_whose_request_it_was_and_not_charg
     assert (ads.wasted_tokens, ads.wasted_nano_usd) == (5, 30_000)
 
 
+async def test_rejected_drafts_are_waste_at_the_price_of_answers(books):
+    key = await books.key("web")
+    await books.request(key, text=10, output=2, waste={"rejected_draft": 3})
+    ((total),) = (await usage(books)).values()
+    assert (total.charged_nano_usd, total.tokens["output"]) == (10 * 2_000 + 2 * 6_000, 2)
+    assert (total.wasted_tokens, total.wasted_nano_usd) == (3, 18_000)
+    by_kind = await usage(books, "kind")
+    drafts = by_kind["rejected_draft",]
+    assert (sum(drafts.tokens.values()), drafts.charged_nano_usd) == (0, 0)
+    assert (drafts.wasted_tokens, drafts.wasted_nano_usd) == (3, 18_000)
+    # No column of the bill is theirs: nobody is ever charged for one.
+    assert "rejected_draft_tokens" not in [c.name for c in usage_table((), {(): total}).columns]
+
+
 async def test_the_rollup_says_what_the_lines_say(books):
     await filled(books)
     for by in (("day", "key"), ("month", "model", "kind"), ("organisation",), ()):

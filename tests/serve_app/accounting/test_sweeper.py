@@ -61,7 +61,9 @@ async def test_a_disconnect_on_record_is_paid_by_the_team_though_its_gateway_die
     request_id = await world.hold(disconnected=True)
     world.engines.compute(Tally(request_id, 1, 0, text=20, output=1))
     world.engines.compute(
-        Tally(request_id, 2, 0, text=20, output=7), Tally(request_id, 2, 1, output=5), group="b"
+        Tally(request_id, 2, 0, text=20, output=7),
+        Tally(request_id, 2, 1, output=5, rejected_draft=3),
+        group="b",
     )
     assert (await world.sweep()).recovered == 1
     assert await world.lines(request_id) == {
@@ -70,6 +72,7 @@ async def test_a_disconnect_on_record_is_paid_by_the_team_though_its_gateway_die
         ("team", 2, 0, "text"): 20,
         ("team", 2, 0, "output"): 7,
         ("team", 2, 1, "output"): 5,
+        ("waste", 2, 1, "rejected_draft"): 3,
     }
     await world.is_at_rest()
 

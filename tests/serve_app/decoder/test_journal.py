@@ -30,6 +30,7 @@ tallies = st.builds(
     cached_text=st.integers(0, 2**32 - 1),
     cached_image=st.integers(0, 2**32 - 1),
     output=st.integers(0, 2**32 - 1),
+    rejected_draft=st.integers(0, 2**32 - 1),
 )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -164,6 +166,29 @@ def test_what_is_not_read_whole_or_not_old_is_kept(tmp_path, writer):
     read_journals(tmp_path, {"group": 5 * RECORD}, LATER)
     assert len(files(tmp_path)) == 2
     assert read(tmp_path, 5 * RECORD).tallies == (Tally("a", 1, 0, output=6),)
+
+
+def test_what_the_release_before_wrote_is_read_beside_what_is_written_now(tmp_path, writer):
+    """Its counts were five: nobody guessed ahead and told."""
+    note(writer, 1)
+    entry = struct.pack("<BHHIIIII", 5, 2, 1, 4, 3, 2, 1, 9) + b"older"
+    lengths = struct.pack("<II", len(entry), crc32(entry))
+    record = lengths + struct.pack("<I", crc32(lengths)) + entry
+    (tmp_path / f"dead.{0:016x}.journal").write_bytes(record + record[:7])
+    pages = {page.group: page for page in read_journals(tmp_path, {}, NOW)}
+    assert pages["group"].tallies == (Tally("a", 1, 0, output=1),)
+    assert pages["dead"].tallies == (Tally("older", 2, 1, 4, 3, 2, 1, 9, rejected_draft=0),)
+    assert (pages["dead"].offset, pages["dead"].lost) == (len(record) + 7, 0)
+    writer.close()
+    bookmarks = {group: page.offset for group, page in pages.items()}
+    assert read_journals(tmp_path, bookmarks, LATER) == ()
+    assert files(tmp_path) == []
+
+
+def test_the_release_before_leaves_alone_what_is_written_now(tmp_path, writer):
+    """Two releases share a node while one takes over: it looks for names like these."""
+    note(writer, 1)
+    assert list(tmp_path.glob(f"*.{'[0-9a-f]' * 16}.journal")) == []
 
 
 def test_other_files_in_the_folder_are_left_alone(tmp_path, writer):

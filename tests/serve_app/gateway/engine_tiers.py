@@ -42,6 +42,7 @@ class EngineTiers:
         step_delay_s: between steps.
         cached_text, cached_image: of every prompt, tokens that a prefix cache is said to hold.
         abort_error, journal_error: raised; an abort that fails has no effect.
+        max_drafts: tokens guessed ahead, by groups that start from now on (``start_group``).
 
     Attributes to look at: ``requests`` as they came, ``closed`` ids of generators that ended,
     ``aborted`` ids as they were asked for, ``tallies`` as the journals of all groups have them.
@@ -69,6 +70,7 @@ class EngineTiers:
         self.closed: list[str] = []
         self.abort_error: Exception | None = None
         self.journal_error: Exception | None = None
+        self.max_drafts = 0
         self.aborted: list[str] = []
         self._vocabulary = vocabulary
         self._preparer = preparer(tokenizer, preprocess)
@@ -80,7 +82,7 @@ class EngineTiers:
         self._home: asyncio.AbstractEventLoop | None = None
         # group -> its tallies in the order of their coming; a bookmark counts them
         self._journals: dict[str, list[Tally]] = {}
-        self._start_group()
+        self.start_group()
 
     @property
     def tallies(self) -> dict[tuple[str, int, int], Tally]:
@@ -185,7 +187,7 @@ class EngineTiers:
     def _lose_group(self) -> None:
         for stream in self._streams.values():
             stream.fail(GenerationFailed("the model's group was lost while answering"))
-        self._start_group()
+        self.start_group()
 
     def _fail_after(self, delivered: int) -> None:
         if self.generate_error is not None and delivered == self.items:
@@ -196,7 +198,7 @@ class EngineTiers:
             return self._made_up(tokens, sample)
         return self.reply[sample.index] if sample.index < len(self.reply) else self._eos_id
 
-    def _start_group(self) -> None:
+    def start_group(self) -> None:
         runner = SimulatedRunner(
             self._next_token,
             num_blocks=_NUM_BLOCKS,
@@ -212,6 +214,7 @@ class EngineTiers:
             max_batch_sequences=16,
             max_step_tokens=4096,
             max_waiting=64,
+            max_drafts=self.max_drafts,
         )
         self.group = f"group-{len(self._journals) + 1}"
         self._journals[self.group] = []

@@ -51,6 +51,7 @@ def journal(gateway: Gateway) -> dict[str, int]:
         counted["cached_text"] += tally.cached_text
         counted["cached_image"] += tally.cached_image
         counted["output"] += tally.output
+        counted["rejected_draft"] += tally.rejected_draft
     return {kind: count for kind, count in counted.items() if count}
 
 
@@ -130,6 +131,48 @@ def test_leaving_early_does_not_make_what_was_cached_dearer(gateway: Gateway) ->
     assert gateway.store.outcomes() == ["disconnected"]
     assert gateway.store.tokens() == journal(gateway)
     assert gateway.store.tokens()["cached_text"] == 3
+
+
+@pytest.mark.parametrize("ending", ["completed", "disconnected", "failed"])
+def test_guessing_ahead_costs_the_team_nothing(serve: Callable[..., Gateway], ending: str) -> None:
+    """The answer quotes the prompt and goes on otherwise, again and again."""
+    gateway = serve(admin=True)
+    tiers = gateway.tiers
+    tiers.max_drafts = 4
+    tiers.start_group()
+    tiers.say("one two three four, one two five six, one two seven eight, one two nine ten. " * 9)
+    if ending == "failed":
+        tiers.generate_error, tiers.items = GenerationFailed("lost"), 40
+    if ending == "disconnected":
+        tiers.step_delay_s = 0.005
+        stream = begin(gateway.endpoint, n=2)
+        for _ in range(60):
+            next(iter(stream))
+        stream.close()
+    else:
+        answer = gateway.endpoint.chat(n=2, max_tokens=150)
+    eventually(gateway.store.closed)
+    assert gateway.store.outcomes() == [ending]
+    stats = tiers.engine.stats()
+    rejected = stats.drafted_tokens_total - stats.accepted_tokens_total
+    assert rejected > 0
+    assert gateway.store.tokens(waste=True)["rejected_draft"] == rejected
+    paid = gateway.store.tokens()
+    assert "rejected_draft" not in paid
+    if ending == "completed":
+        usage = answer.json()["usage"]
+        assert gateway.store.billed() == Decimal(usage["cost"]["total"]) * NANO
+        assert paid["output"] == usage["completion_tokens"] == 2 * 150
+        assert gateway.store.tokens(waste=True) == {"rejected_draft": rejected}
+    # Team and waste together are what was computed; the engine's own counters agree.
+    together = Counter(paid) + Counter(gateway.store.tokens(waste=True))
+    assert together == journal(gateway)
+    key = {"Authorization": f"Bearer {gateway.endpoint.api_key}"}
+    found = gateway.endpoint.get("/admin/reconcile", headers=key).json()
+    assert (found["agrees"], found["engines"]) == (True, [tiers.group])
+    by_kind = gateway.endpoint.get("/admin/usage?by=kind", headers=key).json()["data"]
+    (drafts,) = [row for row in by_kind if row["kind"] == "rejected_draft"]
+    assert (drafts["wasted_tokens"], drafts["charged_usd"]) == (rejected, "0")
 
 
 def test_what_is_held_is_what_the_quote_says(gateway: Gateway) -> None:

@@ -111,7 +111,7 @@ def _encoded() -> str:
 def test_both_clients_send_addresses_in_their_own_way(fetching, server):
     gateway = fetching(allow_hosts=[HOST])
     end, model = gateway.endpoint, gateway.endpoint.model
-    part = {"type": "image_url", "image_url": URL}
+    part: Any = {"type": "image_url", "image_url": URL}
     messages: Any = [{"role": "user", "content": [part, {"type": "text", "text": "?"}]}]
     mistral = end.mistral().chat.complete(model=model, messages=messages, max_tokens=4)
     part = {"type": "image_url", "image_url": {"url": URL}}

@@ -16,8 +16,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import trustme
+from aiohttp.connector import AddrInfoType
 
-from serve_app.preprocess.network import AddrInfoType, Network
+from serve_app.preprocess.network import Network
 
 PUBLIC, OTHER_PUBLIC, PUBLIC_V6 = "93.184.215.14", "151.101.1.140", "2606:2800:21f:cb07::1"
 HOST = "pictures.example.com"

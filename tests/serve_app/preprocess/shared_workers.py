@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 
+from serve_app.fetching import Fetching
 from serve_app.preparing import Preprocess
 from serve_app.preprocess.cutter import Cutter
 from serve_app.preprocess.patch_cache import PatchCache
@@ -25,6 +26,7 @@ def preparer(
     tokenizer: Tokenizer, config: Preprocess, cache_bytes: int = 0
 ) -> Preparer[np.ndarray]:
     """As the tier has it, with arrays where that has references."""
-    config = config.model_copy(update={"workers": 1})
+    # Workers are the same whatever is fetched.
+    config = config.model_copy(update={"workers": 1, "fetch": Fetching()})
     cutter = Cutter(config, shared_workers(config), np.copy, PatchCache(cache_bytes))
     return Preparer(tokenizer, config, cutter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def asked(monkeypatch) -> list[str]:
     """What workers were asked to do."""
     done: list[str] = []
     for name in ("look", "cut"):
-        method: Callable = getattr(Workers, name)
+        method: Callable[..., Any] = getattr(Workers, name)
 
         async def spied(workers, *arguments, name=name, method=method):
             done.append(name)
@@ -40,13 +41,13 @@ def asked(monkeypatch) -> list[str]:
     return done
 
 
-def cutter(cache_bytes: int = 2**20, watch: Callable[[int], None] | None = None) -> Cutter:
+def cutter(cache_bytes: int = 2**20, watch: Callable[[int], None] | None = None) -> Cutter[Any]:
     return Cutter(CONFIG, shared_workers(CONFIG), np.copy, PatchCache(cache_bytes, watch))
 
 
 async def cut(
-    cutter: Cutter, source: PictureSource = PICTURE, whom: For = OURS, side: int = 1024
-) -> tuple[Cut, ...]:
+    cutter: Cutter[Any], source: PictureSource = PICTURE, whom: For = OURS, side: int = 1024
+) -> tuple[Cut[Any], ...]:
     sight = await cutter.look(source, whom)
     return await cutter.cut(source, sight, [side] * len(sight.sizes), whom)
 

@@ -56,6 +56,8 @@ async def test_an_address_that_stands_there_twice_is_fetched_once(fetcher, serve
     other = f"https://{HOST}/b.png"
     assert await fetched(fetcher(), URL, other, URL) == [PNG, b"other", PNG]
     assert sorted(server.paths) == ["/a.png", "/b.png"]
+    # If it cannot be had, its first place is named.
+    await missed(fetcher(), f"https://{HOST}/none", f"https://{HOST}/none")
 
 
 async def test_pictures_that_were_sent_along_stay_and_cost_no_question(fetcher, internet):
@@ -186,10 +188,11 @@ async def test_the_first_failure_ends_the_others(fetcher, server):
 
 
 async def test_connections_are_not_used_again(fetcher, server):
-    server.answers["/a.png"] = whole(PNG)
+    # The host would keep it open, and send nothing more on it.
+    server.answers["/a.png"] = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", hang=True)
     asked = fetcher()
     for _ in range(3):
-        await fetched(asked, URL)
+        assert await fetched(asked, URL) == [b"abc"]
     assert server.connections == 3
 
 

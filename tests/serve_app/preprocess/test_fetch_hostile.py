@@ -9,6 +9,7 @@ import random
 import tracemalloc
 from typing import Any
 
+import aiohttp
 import pytest
 import trustme
 
@@ -162,6 +163,17 @@ async def test_mutated_answers_are_pictures_or_refusals_and_nothing_else(fetcher
     assert asked._budget._taken == 0
 
 
+async def test_whatever_the_library_raises_over_an_answer_is_the_hosts_fault(
+    fetcher, server, monkeypatch
+):
+    def confused(self: object) -> int:
+        raise AssertionError("a state that cannot be, they thought")
+
+    monkeypatch.setattr(aiohttp.ClientResponse, "content_length", property(confused))
+    server.answers["/a.png"] = whole(b"x")
+    assert (await missed(fetcher(), URL)).message == BROKEN
+
+
 def _mutated(dice: random.Random, answer: bytes) -> bytes:
     changed = bytearray(answer)
     for _ in range(dice.randint(1, 4)):
@@ -300,8 +312,8 @@ async def test_a_handshake_that_never_ends_is_left(fetcher, internet, server, mo
     mute = await asyncio.start_server(accept, "127.0.0.1", 0)
     async with mute:
         monkeypatch.setitem(server.ports, True, mute.sockets[0].getsockname()[1])
-        asked = fetcher(connect_timeout_s=0.2)
-        assert (await missed(asked, URL)).message == LATE
+        asked = fetcher(connect_timeout_s=0.2, timeout_s=300)
+        assert (await asyncio.wait_for(missed(asked, URL), 30)).message == LATE
         assert outcomes(asked) == {"timeout": 1}
 
 

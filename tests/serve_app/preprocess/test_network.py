@@ -9,7 +9,7 @@ import ssl
 import aiohttp
 import pytest
 
-from serve_app.preprocess import addresses, network
+from serve_app.preprocess import addresses
 from serve_app.preprocess.network import BlockedError, Network, PinnedConnector
 from tests.network_guard import OutsideLoopbackError
 from tests.serve_app.preprocess.fetching import UNREACHABLE, URL, fetched, missed, outcomes
@@ -146,6 +146,11 @@ async def test_this_machines_own_network_shows_whom_it_has_reached():
             transport.close()
 
 
+def test_a_connection_that_is_lost_at_once_has_no_peer_and_is_no_fault_of_ours():
+    with pytest.raises(ConnectionResetError):
+        Network(lookups=1).peer(asyncio.Transport())
+
+
 async def test_names_are_looked_up_whole_and_by_nobody_but_the_resolver(monkeypatch):
     asked = []
 
@@ -157,7 +162,7 @@ async def test_names_are_looked_up_whole_and_by_nobody_but_the_resolver(monkeypa
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", (PUBLIC, 0)),
         ]
 
-    monkeypatch.setattr(network.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     assert await Network(lookups=1).lookup("a.example.com") == (PUBLIC, "fe80::1%eth0")
     # With its dot: no search list makes another name of it.
     assert asked == ["a.example.com."]

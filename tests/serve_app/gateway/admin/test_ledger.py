@@ -10,7 +10,12 @@ __all__ = ["store_url"]
 
 async def test_a_request_in_full(portal):
     request_id = await portal.books.request(
-        portal.key, "2026-11-03", image=50, output=5, waste={"output": 2}, pictures=1
+        portal.key,
+        "2026-11-03",
+        image=50,
+        output=5,
+        waste={"output": 2, "rejected_draft": 4},
+        pictures=1,
     )
     await portal.books.refund(2, 1_000, "2026-11-05", reason="noise")
     answer = await portal.got(f"/admin/requests/{request_id}")
@@ -24,11 +29,13 @@ async def test_a_request_in_full(portal):
         ("image", 50, "0.0001", False),
         ("output", 5, "0.00003", False),
         ("output", 2, "0.000012", True),
+        ("rejected_draft", 4, "0.000024", True),
     ]
     (refund,) = answer["adjustments"]
     assert (refund["line_id"], refund["usd"], refund["reason"]) == (2, "0.000001", "noise")
     (tally,) = answer["tallies"]
     assert (tally["group"], tally["image"], tally["output"]) == ("group-a", 50, 7)
+    assert tally["rejected_draft"] == 4
 
 
 async def test_a_lead_finds_its_own_teams_requests_only(portal):

@@ -59,7 +59,9 @@ async def samples(portal):
 
 async def test_the_ledger_as_metrics(portal):
     await portal.admin.patch("/admin/teams/research/limits", json={"budget_usd": "5"})
-    await portal.books.request(portal.key, text=10, output=2, waste={"output": 3})
+    await portal.books.request(
+        portal.key, text=10, output=2, waste={"output": 3, "rejected_draft": 4}
+    )
     await portal.books.request(portal.key, "2026-10-31", text=5)
     await portal.books.request(portal.key, audited=False)
     await portal.books.hold(portal.key)
@@ -67,6 +69,10 @@ async def test_the_ledger_as_metrics(portal):
     research = ("default", "research")
     assert found["pixtral_ledger_tokens_total", *research, "pixtral", "text", "team"] == 15
     assert found["pixtral_ledger_tokens_total", *research, "pixtral", "output", "waste"] == 3
+    drafts = (*research, "pixtral", "rejected_draft")
+    assert found["pixtral_ledger_tokens_total", *drafts, "waste"] == 4
+    assert found["pixtral_ledger_nano_usd_total", *drafts, "waste"] == 24_000
+    assert ("pixtral_ledger_tokens_total", *drafts, "team") not in found
     assert found["pixtral_ledger_nano_usd_total", *research, "pixtral", "output", "team"] == 12_000
     assert found["pixtral_ledger_month_requests", *research, "pixtral", "completed"] == 2
     assert found["pixtral_ledger_month_requests", *research, "pixtral", "running"] == 1
