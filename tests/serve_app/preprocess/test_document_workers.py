@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve_app.errors import InvalidRequest
+from serve_app.errors import ApiError, InvalidRequest, Overloaded
 from serve_app.preparing import Preprocess
 from serve_app.preprocess.documents import drawn_pages
 from serve_app.preprocess.turns import Turn
@@ -137,8 +137,14 @@ async def test_a_page_that_takes_for_ever_is_given_up():
     """Curves across all of the page, far more than are drawn in a minute."""
     shape = b"q 0.9 0 0.3 rg 0 0 m 3000 10 4 3000 900 900 c f* Q\n"
     endless = content_pdf(shape * 380_000, 3000, 3000)
-    with pool(timeout_s=1) as workers, pytest.raises(InvalidRequest) as caught:
-        await cut(workers, endless)
-    error = caught.value
-    assert error.code == "document_too_costly"
-    assert error.message == ("the document takes too much time to decode; at most 1 s are spent")
+    caught: list[ApiError] = []
+    with pool(timeout_s=1) as workers:
+        # A machine that is too busy to give a worker its time is no fault of the page.
+        while not caught or isinstance(caught[-1], Overloaded):
+            try:
+                await cut(workers, endless)
+            except ApiError as error:
+                caught.append(error)
+    told = caught[-1]
+    assert told.code == "document_too_costly"
+    assert told.message == ("the document takes too much time to decode; at most 1 s are spent")
