@@ -83,7 +83,7 @@ def vision(
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")
     ] = None,
 ) -> None:
-    """Pictures of mixed sizes in packed passes beside transformers one at a time (two minutes).
+    """Pictures of mixed sizes in packed passes beside transformers one at a time (four minutes).
     Exits with 1 when features differ; a missed goal is only told.
 
     Example: pixtral bench vision --json vision.json

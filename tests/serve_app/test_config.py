@@ -24,8 +24,22 @@ def test_what_cannot_be_is_refused_by_key(key, value):
         load_config(None, {"model.path": "/models/m", key: value})
 
 
-@pytest.mark.parametrize(("tier", "target"), [("gateway", 128), ("preprocess", 2), ("decoder", 16)])
-def test_a_tier_that_may_grow_is_still_scaled_to_its_own_target(tier, target):
+@pytest.mark.parametrize(
+    ("tier", "signal", "target"),
+    [
+        ("gateway", "ongoing_requests", 128),
+        ("preprocess", "ongoing_requests", 2),
+        ("vision", "patches", 16_384),
+        ("decoder", "ongoing_requests", 16),
+    ],
+)
+def test_a_tier_that_may_grow_is_still_scaled_to_its_own_target(tier, signal, target):
     grows = {"model.path": "/models/m", f"{tier}.autoscaling": {"downscale_delay_s": 5}}
     for config in (load_config(None, grows), load_config(None, {"model.path": "/models/m"})):
-        assert getattr(config, tier).autoscaling.target_ongoing_requests == target
+        assert getattr(getattr(config, tier).autoscaling, f"target_{signal}") == target
+
+
+def test_the_vision_tier_is_not_scaled_by_requests():
+    wrong = {"vision.autoscaling": {"target_ongoing_requests": 8}}
+    with pytest.raises(ConfigError, match=r"vision\.autoscaling\.target_ongoing_requests"):
+        load_config(None, {"model.path": "/models/m", **wrong})
