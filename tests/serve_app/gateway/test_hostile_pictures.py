@@ -47,7 +47,7 @@ def endpoint(
         "max_picture_tokens": 120,
         "max_picture_pixels": 16_000_000,
         "worker_memory_bytes": 512 * 2**20,
-        "picture_timeout_s": 8.0,
+        "picture_timeout_s": 60.0,
     }
     gateway = Gateway(
         tokenizer, Store.on_sqlite(folder), make_config(folder, preprocess=preprocess)

@@ -36,7 +36,12 @@ MEMORY = 512 * 2**20
 # What a worker holds before it takes work, and the pages of shared memory that it has touched.
 STANDING = 220 * 2**20
 CONFIG = Preprocess(
-    workers=2, formats=EVERY, worker_memory_bytes=MEMORY, max_picture_pixels=16_000_000
+    workers=2,
+    formats=EVERY,
+    worker_memory_bytes=MEMORY,
+    max_picture_pixels=16_000_000,
+    # A busy machine is no slow picture.
+    picture_timeout_s=60.0,
 )
 TURN = Turn("team", "request")
 CODES = {
