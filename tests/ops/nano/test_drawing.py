@@ -13,13 +13,13 @@ from ops.nano.drawing.palette import COLOURS
 from ops.nano.drawing.receipt import Receipt
 from ops.nano.drawing.scene import KINDS, draw
 from ops.nano.drawing.shapes import Shapes
-from ops.nano.drawing.split import generator
+from ops.nano.drawing.split import Split, generator
 from ops.nano.drawing.typefaces import typefaces
 from ops.nano.drawing.words import COMMON, common, made_up
 from ops.nano.drawing.writing import Writing
 from shards.pixels import patches
 
-SPLITS = ("train", "validation", "test")
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 ALL = ("page", *KINDS)
 SLOT = {name: place for place, name in enumerate(SLOTS)}
 
