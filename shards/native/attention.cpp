@@ -11,9 +11,10 @@
 
 namespace {
 
-constexpr int PAIR = 2;               // registers of keys a tile is wide
-constexpr int64_t KEYS = PAIR * W;
+constexpr int64_t PAIR = 2 * W;       // keys whose scores are added up at once
+constexpr int64_t KEYS = 4 * PAIR;    // of a tile, for which maximum and sum are updated once
 constexpr int64_t MOST_ROWS = 128;    // that share a transposed tile of keys
+constexpr int64_t GROUP = 32;         // of them, that take a tile in turn
 constexpr int SCORE_ROWS = W == 16 ? 8 : 4;
 constexpr int VALUE_ROWS = 4;
 constexpr int CHANNELS = W == 16 ? 4 : 2;  // registers of channels added up at once
@@ -46,47 +47,26 @@ struct Desk {
   void lay(int64_t width) {
     queries.resize(MOST_ROWS * width);
     sums.assign(MOST_ROWS * width, 0.0f);
-    keys.resize(width * KEYS);
+    keys.resize(KEYS * width);
     values.resize(KEYS * width);
-    scores.resize(SCORE_ROWS * KEYS);
+    scores.resize(GROUP * KEYS);
     top.assign(MOST_ROWS, NEVER);
     total.assign(MOST_ROWS, 0.0f);
     value_rows.resize(KEYS);
   }
 };
 
-// One stage of a butterfly that swaps lane bit S with register bit S.
-template <int S>
-inline void swap_bit(V (&v)[W]) {
-  VI low, high;
-  for (int j = 0; j < W; j++) {
-    low[j] = j & S ? W + j - S : j;
-    high[j] = j & S ? W + j : j + S;
-  }
-  for (int i = 0; i < W; i++) {
-    if (i & S) continue;
-    const V a = v[i], b = v[i + S];
-    v[i] = __builtin_shuffle(a, b, low);
-    v[i + S] = __builtin_shuffle(a, b, high);
-  }
-}
-
-inline void transpose(V (&v)[W]) {
-  if constexpr (W == 16) swap_bit<8>(v);
-  swap_bit<4>(v);
-  swap_bit<2>(v);
-  swap_bit<1>(v);
-}
-
-// Keys [first, first + count) as [width, KEYS], and where each position's values lie.
-void fetch(Desk& desk, const Past& past, int64_t first, int64_t count, int64_t dim,
-           int64_t width) {
+// Keys [first, first + count) as pairs of [width, PAIR], and where each position's values lie.
+// With `gather`, and where channels are filled up, values are copied to the desk: the rows of a cache
+// lie so far apart that few of them fit a first-level cache together.
+void fetch(Desk& desk, const Past& past, int64_t first, int64_t count, int64_t dim, int64_t width,
+           bool gather) {
   const float* key_rows[KEYS];
   for (int64_t j = 0; j < count; j++) {
     const int64_t at = past.at(first + j);
     key_rows[j] = past.keys + at;
     const float* values = past.values + at;
-    if (dim != width) {
+    if (gather || dim != width) {
       float* padded = desk.values.data() + j * width;
       std::memcpy(padded, values, sizeof(float) * dim);
       std::memset(padded + dim, 0, sizeof(float) * (width - dim));
@@ -94,54 +74,66 @@ void fetch(Desk& desk, const Past& past, int64_t first, int64_t count, int64_t d
     }
     desk.value_rows[j] = values;
   }
-  for (int64_t part = 0; part < PAIR; part++) {
+  for (int64_t j = 0; j < count; j += W) {
+    float* to = desk.keys.data() + j / PAIR * PAIR * width + j % PAIR;
     for (int64_t d = 0; d < width; d += W) {
       V square[W];
-      for (int i = 0; i < W; i++) {
-        const int64_t j = part * W + i;
-        square[i] = j < count ? load_part(key_rows[j] + d, dim - d) : V{};
-      }
+      for (int i = 0; i < W; i++)
+        square[i] = j + i < count ? load_part(key_rows[j + i] + d, dim - d) : V{};
       transpose(square);
-      for (int i = 0; i < W; i++) store(desk.keys.data() + (d + i) * KEYS + part * W, square[i]);
+      for (int i = 0; i < W; i++) store(to + (d + i) * PAIR, square[i]);
     }
   }
 }
 
 template <int M>
-inline void score(Desk& desk, int64_t row, int64_t width) {
+inline void score(Desk& desk, int64_t tile_row, int64_t row, int64_t count, int64_t width) {
   const float *q = desk.queries.data() + row * width, *k = desk.keys.data();
-  V sums[M][PAIR] = {};
-  for (int64_t d = 0; d < width; d++) {
-    const V low = load(k + d * KEYS), high = load(k + d * KEYS + W);
-    for (int m = 0; m < M; m++) {
-      const V channel = splat(q[m * width + d]);
-      sums[m][0] = fused(channel, low, sums[m][0]);
-      sums[m][1] = fused(channel, high, sums[m][1]);
+  for (int64_t j = 0; j < count; j += PAIR, k += PAIR * width) {
+    V sums[M][2] = {};
+    for (int64_t d = 0; d < width; d++) {
+      const V low = load(k + d * PAIR), high = load(k + d * PAIR + W);
+      for (int m = 0; m < M; m++) {
+        const V channel = splat(q[m * width + d]);
+        sums[m][0] = fused(channel, low, sums[m][0]);
+        sums[m][1] = fused(channel, high, sums[m][1]);
+      }
     }
-  }
-  for (int m = 0; m < M; m++) {
-    store(desk.scores.data() + m * KEYS, sums[m][0]);
-    store(desk.scores.data() + m * KEYS + W, sums[m][1]);
+    for (int m = 0; m < M; m++) {
+      store(desk.scores.data() + (tile_row + m) * KEYS + j, sums[m][0]);
+      store(desk.scores.data() + (tile_row + m) * KEYS + j + W, sums[m][1]);
+    }
   }
 }
 
-// Turns the scores of row `m` of the tile into weights; what was summed before is scaled to match.
-inline void weigh(Desk& desk, int64_t m, int64_t row, int64_t seen, int64_t width) {
+// Turns the scores of row `m` of the tile into weights, of which `count` are read; what was summed
+// before is scaled to match. Keys that the row does not see weigh nothing, which adds nothing.
+inline void weigh(Desk& desk, int64_t m, int64_t row, int64_t seen, int64_t count,
+                  int64_t width) {
   float* scores = desk.scores.data() + m * KEYS;
-  for (int64_t j = seen < 0 ? 0 : seen; j < KEYS; j++) scores[j] = NEVER;
-  const V low = load(scores), high = load(scores + W);
-  const float here = maximum(larger(low, high)), before = desk.top[row];
+  if (seen > KEYS) seen = KEYS;
+  if (seen < 0) seen = 0;
+  const int64_t stop = (seen + W - 1) / W * W;
+  for (int64_t j = seen; j < stop; j++) scores[j] = NEVER;
+  for (int64_t j = stop; j < count; j += W) store(scores + j, V{});
+  if (stop == 0) return;
+  V most = load(scores);
+  for (int64_t j = W; j < stop; j += W) most = larger(most, load(scores + j));
+  const float here = maximum(most), before = desk.top[row];
   const float top = here > before ? here : before;
-  const V p = exponential(low - top), q = exponential(high - top);
-  store(scores, p);
-  store(scores + W, q);
+  V added = {};
+  for (int64_t j = 0; j < stop; j += W) {
+    const V weights = fading(load(scores + j) - top);
+    store(scores + j, weights);
+    added += weights;
+  }
   if (top == before) {
-    desk.total[row] += sum(p + q);
+    desk.total[row] += sum(added);
     return;
   }
-  const float fade = exponential(splat(before - top))[0];
+  const float fade = fading(splat(before - top))[0];
   desk.top[row] = top;
-  desk.total[row] = desk.total[row] * fade + sum(p + q);
+  desk.total[row] = desk.total[row] * fade + sum(added);
   float* sums = desk.sums.data() + row * width;
   for (int64_t d = 0; d < width; d += W) store(sums + d, load(sums + d) * fade);
 }
@@ -173,16 +165,17 @@ inline void add_values(Desk& desk, int64_t tile_row, int64_t row, int64_t count,
   for (; d < width; d += W) add_values<M, 1>(desk, tile_row, row, count, d, width);
 }
 
-inline void score(Desk& desk, int64_t row, int64_t rows, int64_t width) {
+inline void score(Desk& desk, int64_t tile_row, int64_t row, int64_t rows, int64_t count,
+                  int64_t width) {
   switch (rows) {
-    case 1: return score<1>(desk, row, width);
-    case 2: return score<2>(desk, row, width);
-    case 3: return score<3>(desk, row, width);
-    case 4: return score<4>(desk, row, width);
-    case 5: return score<5>(desk, row, width);
-    case 6: return score<6>(desk, row, width);
-    case 7: return score<7>(desk, row, width);
-    default: return score<SCORE_ROWS>(desk, row, width);
+    case 1: return score<1>(desk, tile_row, row, count, width);
+    case 2: return score<2>(desk, tile_row, row, count, width);
+    case 3: return score<3>(desk, tile_row, row, count, width);
+    case 4: return score<4>(desk, tile_row, row, count, width);
+    case 5: return score<5>(desk, tile_row, row, count, width);
+    case 6: return score<6>(desk, tile_row, row, count, width);
+    case 7: return score<7>(desk, tile_row, row, count, width);
+    default: return score<SCORE_ROWS>(desk, tile_row, row, count, width);
   }
 }
 
@@ -198,9 +191,29 @@ inline void add_values(Desk& desk, int64_t tile_row, int64_t row, int64_t rows, 
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Rows of one key head; `seen` does not fall from one row to the next.
-void attend(const Row* rows, int64_t count, const Past& past, int64_t dim) {
-  static thread_local Desk desk;
+// A tile of keys, from `first` on, for rows [start, stop): first all of its keys, then all of its
+// values, so that either stays in the first-level cache.
+inline void attend(Desk& desk, const Row* rows, int64_t start, int64_t stop, int64_t first,
+                   int64_t width) {
+  int64_t keys[GROUP];  // that a row or one of its companions sees
+  for (int64_t r = start; r < stop; r += SCORE_ROWS) {
+    const int64_t together = least(SCORE_ROWS, stop - r);
+    const int64_t seen = least(KEYS, rows[r + together - 1].seen - first);
+    for (int64_t m = 0; m < together; m++) keys[r - start + m] = seen;
+    if (seen > 0) score(desk, r - start, r, together, seen, width);
+  }
+  for (int64_t r = start; r < stop; r++)
+    if (keys[r - start] > 0)
+      weigh(desk, r - start, r, rows[r].seen - first, keys[r - start], width);
+  for (int64_t r = start; r < stop; r += VALUE_ROWS)
+    if (keys[r - start] > 0)
+      add_values(desk, r - start, r, least(VALUE_ROWS, stop - r), keys[r - start], width);
+}
+
+// Rows of one key head; `seen` does not fall from one row to the next. Not inlined: in its caller the
+// compiler knows the desk for a thread's own, and asks for its address again at every use.
+__attribute__((noinline)) void attend(Desk& desk, const Row* rows, int64_t count,
+                                      const Past& past, int64_t dim) {
   const int64_t width = (dim + W - 1) / W * W;
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
   desk.lay(width);
@@ -210,17 +223,9 @@ void attend(const Row* rows, int64_t count, const Past& past, int64_t dim) {
 
   const int64_t length = rows[count - 1].seen;
   for (int64_t first = 0; first < length; first += KEYS) {
-    fetch(desk, past, first, least(KEYS, length - first), dim, width);
-    for (int64_t r = 0; r < count; r += SCORE_ROWS) {
-      const int64_t together = least(SCORE_ROWS, count - r);
-      const int64_t keys = least(KEYS, rows[r + together - 1].seen - first);
-      if (keys <= 0) continue;
-      score(desk, r, together, width);
-      for (int64_t m = 0; m < together; m++)
-        weigh(desk, m, r + m, rows[r + m].seen - first, width);
-      for (int64_t m = 0; m < together; m += VALUE_ROWS)
-        add_values(desk, m, r + m, least(VALUE_ROWS, together - m), keys, width);
-    }
+    fetch(desk, past, first, least(KEYS, length - first), dim, width, count > SCORE_ROWS);
+    for (int64_t r = 0; r < count; r += GROUP)
+      attend(desk, rows, r, least(r + GROUP, count), first, width);
   }
   for (int64_t r = 0; r < count; r++)
     for (int64_t d = 0; d < dim; d++)
@@ -257,6 +262,7 @@ extern "C" void attention(const float* q, int64_t q_stride, const float* keys, c
   const int64_t total = static_cast<int64_t>(units.size());
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1 && total > 1)
   for (int64_t u = 0; u < total; u++) {
+    static thread_local Desk desk;
     const Unit unit = units[u];
     const Span& span = spans[unit.span];
     const bool paged = span.table >= 0;
@@ -273,6 +279,6 @@ extern "C" void attention(const float* q, int64_t q_stride, const float* keys, c
                           out + ((span.first + t) * heads + head) * dim, seen};
       }
     }
-    attend(rows, filled, past, dim);
+    attend(desk, rows, filled, past, dim);
   }
 }

@@ -49,7 +49,7 @@ static inline V fused(V a, V b, V c) {
 #endif
 }
 
-static inline V splat(float x) { return V{} + x; }
+static inline V splat(float x) { return x - V{}; }
 
 static inline V larger(V a, V b) { return a > b ? a : b; }
 
@@ -77,12 +77,34 @@ static inline float maximum(V v) {
   return v[0];
 }
 
-// e^x to about one unit in the last place (Cephes' polynomial); 0 below -87, infinite above 88.
-// What is not a number stays so.
-static inline V exponential(V x) {
-  const V least = splat(-87.0f), most = splat(88.0f), magic = splat(12582912.0f);
-  V bounded = x < least ? least : x;
-  bounded = bounded > most ? most : bounded;
+// One stage of a butterfly that swaps lane bit S with register bit S.
+template <int S>
+static inline void swap_bit(V (&v)[W]) {
+  VI low, high;
+  for (int j = 0; j < W; j++) {
+    low[j] = j & S ? W + j - S : j;
+    high[j] = j & S ? W + j : j + S;
+  }
+  for (int i = 0; i < W; i++) {
+    if (i & S) continue;
+    const V a = v[i], b = v[i + S];
+    v[i] = __builtin_shuffle(a, b, low);
+    v[i + S] = __builtin_shuffle(a, b, high);
+  }
+}
+
+static inline void transpose(V (&v)[W]) {
+  if constexpr (W == 16) swap_bit<8>(v);
+  swap_bit<4>(v);
+  swap_bit<2>(v);
+  swap_bit<1>(v);
+}
+
+// e^x for x <= 88 to about one unit in the last place (Cephes' polynomial); 0 below -87. What is not
+// a number stays so.
+static inline V fading(V x) {
+  const V least = splat(-87.0f), magic = splat(12582912.0f);
+  const V bounded = x < least ? least : x;
   const V n = fused(bounded, splat(1.44269504088896341f), magic) - magic;  // a whole number
   const V r = fused(n, splat(2.12194440e-4f), fused(n, splat(-0.693359375f), bounded));
   V p = splat(1.9875691500e-4f);
@@ -95,7 +117,12 @@ static inline V exponential(V x) {
   const VI power = (__builtin_convertvector(n, VI) + 127) << 23;
   V scale;
   std::memcpy(&scale, &power, sizeof scale);
+  return x < least ? V{} : p * scale;
+}
+
+// e^x; infinite above 88.
+static inline V exponential(V x) {
+  const V most = splat(88.0f);
   const V infinite = splat(std::numeric_limits<float>::infinity());
-  const V e = x > most ? infinite : p * scale;
-  return x < least ? V{} : e;
+  return x > most ? infinite : fading(x > most ? most : x);
 }
