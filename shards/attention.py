@@ -6,6 +6,7 @@ head. A slot is a token's place in the cache: block id * block size + offset.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -185,6 +186,19 @@ class Decode:
             torch.tensor(blocks, dtype=torch.int64).view(len(spans), most).to(device),
             mask.to(device),
         )
+
+
+def packed_spans(lengths: Sequence[int]) -> Tensor:
+    """``StepLayout.native`` of pictures packed one after the other: [pictures, 4].
+
+    >>> packed_spans([6, 2]).tolist()
+    [[0, 6, 6, -1], [6, 2, 2, -1]]
+    """
+    stops = itertools.accumulate(lengths)
+    return torch.tensor(
+        [(stop - length, length, length, -1) for length, stop in zip(lengths, stops, strict=True)],
+        dtype=torch.int64,
+    )
 
 
 def paged(q: Tensor, k: Tensor, v: Tensor, cache: PagedCache, layout: StepLayout) -> Tensor:
