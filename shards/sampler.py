@@ -25,6 +25,8 @@ from shards.truncation import order_images, truncated, truncates
 # Below this a temperature leaves no choice, and dividing by it overflows float32.
 GREEDY_TEMPERATURE = 1e-5
 _ID_BITS = 24
+# Scores that are compared at once: the square root of a vocabulary, and a power of 2 as it is.
+_GROUP = 256
 
 
 @torch.inference_mode()
@@ -74,12 +76,22 @@ def _picks(
     if len(drawn) == len(specs):
         best, column = _noisy(scores, specs, vocab_start, comm)
     else:
-        values, column = scores.max(dim=1)
+        values, column = _largest(scores)
         best = values.double()
         if drawn:
             noisy = _noisy(scores[drawn], [specs[row] for row in drawn], vocab_start, comm)
             best[drawn], column[drawn] = noisy
     return torch.stack([best, (column + vocab_start).double()], dim=1)
+
+
+def _largest(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``scores.max(dim=1)``, a fifth of the time on the CPU: torch compares many values at once, but
+    looks for their places one by one, so that is done within the best group of each row only.
+    """
+    groups = scores.unflatten(1, (-1, math.gcd(scores.shape[1], _GROUP)))
+    values, group = groups.amax(dim=2).max(dim=1)
+    rows = torch.arange(len(scores), device=scores.device)
+    return values, groups[rows, group].argmax(dim=1) + group * groups.shape[2]
 
 
 def _noisy(
