@@ -23,11 +23,12 @@ from ops.admin import keys, prices, teams, usage
 from ops.bench import __main__ as bench
 from ops.console import JsonOption, KeyOption, UrlOption, one_line_errors, target
 from ops.deploy import command as deploy_command
-from ops.edge import get_json
-from ops.launch import UNTRAINED, Launcher, hold
+from ops.eval.command import evaluate
+from ops.launch import UNTRAINED, hold
 from ops.planning.command import plan as plan_command
 from ops.problem import Problem
-from ops.progress import Progress, show_live
+from ops.progress import show_live
+from ops.served import bundled, first_model, launcher
 from ops.settings import Options, resolve
 from ops.state import State
 from ops.status import overview, overviews
@@ -90,13 +91,13 @@ def up(
         config, model, port, tp, auth=False if no_auth else None, observe=observe or None
     )
     with one_line_errors():
-        launcher = _launcher()
+        starter = launcher()
         with _terminated_is_interrupted():
-            started = launcher.up(options)
+            started = starter.up(options)
         if json_:
             typer.echo(summary.as_json(started))
         else:
-            ray = cluster.environment(started.config, launcher.state.folder)
+            ray = cluster.environment(started.config, starter.state.folder)
             typer.echo(summary.as_text(started, ray_token=Path(ray["RAY_AUTH_TOKEN_PATH"])))
         if detach or started.already:
             return
@@ -104,9 +105,9 @@ def up(
         # Once more, as Ray has put its own handler in place of ours.
         with _terminated_is_interrupted():
             try:
-                hold(launcher.state)
+                hold(starter.state)
             finally:
-                launcher.down()
+                starter.down()
 
 
 @app.command()
@@ -118,7 +119,7 @@ def down() -> None:
     Example: pixtral down
     """
     with one_line_errors():
-        if not _launcher().down():
+        if not launcher().down():
             typer.echo("nothing is running")
 
 
@@ -157,6 +158,19 @@ def ask(
         list[Path] | None,
         typer.Option("--image", metavar="FILE", help="A picture; may be repeated."),
     ] = None,
+    document: Annotated[
+        list[Path] | None,
+        typer.Option("--document", metavar="FILE", help="A PDF, if enabled; may be repeated."),
+    ] = None,
+    pages: Annotated[
+        str | None, typer.Option(metavar="RANGES", help="Of each document, as 1-3,7 or 5-.")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(metavar="N", help="Of each animation, evenly; else the first.")
+    ] = None,
+    detail: Annotated[
+        str | None, typer.Option(metavar="low|high|auto", help="At which size pictures are seen.")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(metavar="N", help="Longest answer.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0 is greedy.")] = None,
     seed: Annotated[
@@ -167,7 +181,7 @@ def ask(
     key: KeyOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Ask a question, about pictures or not.
+    """Ask a question, about pictures, documents or neither.
 
     The answer streams to stdout; tokens, cost and time follow on stderr.
 
@@ -178,10 +192,14 @@ def ask(
         asked = question.Question(
             text,
             tuple(image or ()),
-            model or _first_model(system.base_url, system.api_key),
+            model or first_model(system.base_url, system.api_key),
             max_tokens,
             temperature,
             seed,
+            tuple(document or ()),
+            pages,
+            frames,
+            detail,
         )
         show = _ignore if json_ else _show
         answer = asyncio.run(question.ask(asked, system.base_url, system.api_key, show))
@@ -208,7 +226,7 @@ def doctor(
     with one_line_errors():
         state = State.open()
         running = state.running()
-        settings = resolve(Options(config, model, port, tp), _bundled, state)
+        settings = resolve(Options(config, model, port, tp), bundled, state)
         findings = list(
             examination.examine(
                 settings,
@@ -225,26 +243,7 @@ def doctor(
 
 
 app.command("plan")(plan_command)
-
-
-def _launcher() -> Launcher:
-    return Launcher(cluster, State.open(), Progress(), _bundled)
-
-
-def _bundled(folder: Path) -> Path:
-    from ops import nano
-
-    model: Path = nano.ensure(folder)
-    return model
-
-
-def _first_model(base_url: str, api_key: str) -> str:
-    code, body = get_json(f"{base_url}/models", timeout_s=10, key=api_key)
-    if code == 0:
-        raise Problem(f"nobody answers at {base_url}; start the system with `pixtral up`")
-    if code != 200:
-        raise Problem(question.refusal(code, json.dumps(body)))
-    return question.names(body)[0]
+app.command("eval")(evaluate)
 
 
 def _show(piece: str) -> None:

@@ -11,9 +11,35 @@ from collections.abc import Mapping
 _AUTOSCALING: Mapping[str, str] = {
     "min_replicas": "Replicas that always run.",
     "max_replicas": "Replicas at the most.",
-    "target_ongoing_requests": "Requests in flight per replica that the tier is scaled to.",
     "upscale_delay_s": "Seconds of more load before a replica is added.",
     "downscale_delay_s": "Seconds of less load before a replica is taken away.",
+}
+_BY_REQUESTS: Mapping[str, str] = {
+    **_AUTOSCALING,
+    "target_ongoing_requests": "Requests in flight per replica that the tier is scaled to.",
+}
+_FETCH: Mapping[str, str] = {
+    "allow_hosts": "Hosts that pictures may come from: `images.example.com`, `*.example.com` for"
+    " any name below it, with `:port` for other ports than the scheme's.",
+    "allow_public": "Pictures may come from any public host, on its scheme's own port.",
+    "allow_http": "Without TLS, too; never after a redirect from https.",
+    "refused_networks": "Never connected to, besides the special ones: public ranges that a company"
+    " uses inside, as `203.0.113.0/24`.",
+    "max_request_bytes": "Of all pictures that one request has fetched.",
+    "max_held_bytes": "Of all fetched pictures until they are decoded; beyond it, 503.",
+    "max_requests": "That fetch at once; more get 503, so that others find room.",
+    "max_per_request": "Pictures of one request that are fetched side by side.",
+    "max_per_host": "Connections to one host.",
+    "timeout_s": "For all pictures of a request, redirects and waits included.",
+    "connect_timeout_s": "For one connection, its TLS handshake included.",
+    "max_redirects": "Of one picture.",
+}
+_DOCUMENTS: Mapping[str, str] = {
+    "enabled": "PDFs in `document_url` parts are taken, page by page as pictures; needs the extra"
+    " `documents`.",
+    "max_bytes": "Largest document as it is sent.",
+    "max_pages": "That may be shown of one document; `gateway.max_pictures` counts them, too.",
+    "dpi": "Dots per inch of a page where the request names none.",
 }
 _SECTIONS: Mapping[str, Mapping[str, str]] = {
     "model": {
@@ -37,15 +63,16 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
         "max_choices": "Most answers (`n`) in a request.",
         "ping_interval_s": "Silence in a stream before a comment keeps the connection open.",
         "max_ongoing_requests": "Requests in flight per gateway; more wait in Serve.",
-        **{f"autoscaling.{key}": text for key, text in _AUTOSCALING.items()},
+        **{f"autoscaling.{key}": text for key, text in _BY_REQUESTS.items()},
     },
     "preprocess": {
         "max_picture_bytes": "Largest picture as it is sent.",
-        "max_picture_pixels": "Largest picture once decoded.",
-        "threads": "Conversations prepared side by side in a replica.",
+        "min_picture_side": "Smallest side of a picture, in pixels.",
         "num_cpus": "Booked with Ray per replica.",
         "max_ongoing_requests": "Requests in flight per replica.",
-        **{f"autoscaling.{key}": text for key, text in _AUTOSCALING.items()},
+        **{f"fetch.{key}": text for key, text in _FETCH.items()},
+        **{f"documents.{key}": text for key, text in _DOCUMENTS.items()},
+        **{f"autoscaling.{key}": text for key, text in _BY_REQUESTS.items()},
     },
     "vision": {
         "device": "Where the encoder runs.",
@@ -58,7 +85,7 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
         "feature_cache_bytes": "Features of encoded pictures that a replica keeps; 0 keeps none.",
         "max_ongoing_requests": "Pictures in flight per replica.",
         **{f"autoscaling.{key}": text for key, text in _AUTOSCALING.items()},
-        "autoscaling.target_ongoing_requests": "Pictures in flight per replica to scale to.",
+        "autoscaling.target_patches": "Patches, waiting or in a pass, per replica to scale to.",
     },
     "decoder": {
         "tensor_parallel": "Ranks that the model is cut over; one GPU each on CUDA.",
@@ -77,6 +104,7 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
         "max_step_tokens": "Tokens of one forward step, of prompts and answers together.",
         "max_waiting": "Requests that may wait for the batch; Serve keeps back more.",
         "prefix_cache": "Who shares what was computed for prompts that begin alike.",
+        "feature_cache_bytes": "Features of pictures that rank 0 keeps; 0 keeps none.",
         "max_drafts": "Tokens guessed ahead per sequence and step.",
         "kernels": "What computes on a CPU: native is compiled once per machine, torch is slower.",
         "cuda_graphs": "Whether a GPU replays decode steps instead of launching each kernel.",
@@ -85,7 +113,7 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
         "grammar.cache_bytes": "Of grammars kept, for each group.",
         "token_timeout_s": "A group without a token for this long, while it should, is not ready.",
         "collective_timeout_s": "A rank silent for this long is an error.",
-        **{f"autoscaling.{key}": text for key, text in _AUTOSCALING.items()},
+        **{f"autoscaling.{key}": text for key, text in _BY_REQUESTS.items()},
     },
     "accounting": {
         "database_password_file": "Read at start; the file holds the password and nothing else.",

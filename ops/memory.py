@@ -77,7 +77,8 @@ def host_need(config: Config, model: ModelConfig) -> Need:
         processes=_RAY_BYTES
         + (gateways + preparers + groups) * _PROCESS_BYTES
         + (groups * (ranks + 1) + encoders) * _TORCH_PROCESS_BYTES
-        + encoders * config.feature_cache_bytes,
+        + encoders * config.vision_features_bytes
+        + groups * config.decoder.features_bytes,
     )
 
 

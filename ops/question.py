@@ -9,7 +9,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,40 +26,56 @@ _SIGNATURES = {
     rb"GIF8[79]a": "image/gif",
     rb"(?s:RIFF....WEBP)": "image/webp",
 }
+_DOCUMENT = {rb"%PDF-": "application/pdf"}
 # A stream sends a ping every 15 s; silence for longer means that nobody is there.
 _SILENCE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
+    """``frames`` are of each picture, ``pages`` (as ``1-3,7``) of each document, ``detail`` of
+    both."""
+
     text: str
     images: tuple[Path, ...] = ()
     model: str = ""
     max_tokens: int | None = None
     temperature: float | None = None
     seed: int | None = None
+    documents: tuple[Path, ...] = ()
+    pages: str | None = None
+    frames: int | None = None
+    detail: str | None = None
 
     def body(self) -> dict[str, Any]:
-        """The body of /v1/chat/completions, pictures before the text.
+        """The body of /v1/chat/completions, pictures and documents before the text.
 
         Raises:
-            Problem: a picture that cannot be read or is none.
+            Problem: a file that cannot be read or is no picture or document.
         """
+        frames = None if self.frames is None else {"count": self.frames}
         content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": data_url(image)}} for image in self.images
+            {
+                "type": "image_url",
+                "image_url": {"url": data_url(image), **_said(detail=self.detail, frames=frames)},
+            }
+            for image in self.images
+        ]
+        content += [
+            {
+                "type": "document_url",
+                "document_url": document_url(document),
+                **_said(pages=self.pages, detail=self.detail),
+            }
+            for document in self.documents
         ]
         content.append({"type": "text", "text": self.text})
-        settings = {
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            "seed": self.seed,
-        }
         return {
             "model": self.model,
             "messages": [{"role": "user", "content": content}],
             "stream": True,
             "stream_options": {"include_usage": True},
-            **{name: value for name, value in settings.items() if value is not None},
+            **_said(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed),
         }
 
 
@@ -136,14 +152,31 @@ def data_url(image: Path) -> str:
     Raises:
         Problem: no such file, or not a JPEG, PNG, WebP or GIF.
     """
+    return _data_url(image, "picture", _SIGNATURES, "JPEG, PNG, WebP or GIF picture")
+
+
+def document_url(document: Path) -> str:
+    """The document as a ``data:`` URL.
+
+    Raises:
+        Problem: no such file, or not a PDF.
+    """
+    return _data_url(document, "document", _DOCUMENT, "PDF document")
+
+
+def _data_url(file: Path, noun: str, signatures: Mapping[bytes, str], known: str) -> str:
     try:
-        content = image.read_bytes()
+        content = file.read_bytes()
     except OSError as error:
-        raise Problem(f"the picture {image} cannot be read: {error.strerror}") from error
-    for signature, media_type in _SIGNATURES.items():
+        raise Problem(f"the {noun} {file} cannot be read: {error.strerror}") from error
+    for signature, media_type in signatures.items():
         if re.match(signature, content):
             return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-    raise Problem(f"{image} is not a JPEG, PNG, WebP or GIF picture")
+    raise Problem(f"{file} is not a {known}")
+
+
+def _said(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 async def _chunks(url: str, api_key: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

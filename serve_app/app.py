@@ -7,14 +7,14 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig, RequestRouterConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 from ray.serve.schema import LoggingConfig
 
 from serve_app.config import Config, ConfigError, load_config, value_bytes
 from serve_app.decoder.group import DecoderGroup
 from serve_app.gateway.ingress import Gateway
 from serve_app.preprocess.tier import Preprocess
-from serve_app.scaling import Autoscaling
+from serve_app.scaling import Autoscaling, Bounds, PatchScaling, VisionScaling
 from serve_app.serve_handles import STICKY_ROUTER
 from serve_app.tracing import require_exporter
 from serve_app.vision import Vision
@@ -58,6 +58,7 @@ def build(config: Config) -> Application:
         config,
         config.preprocess.autoscaling,
         max_ongoing_requests=config.preprocess.max_ongoing_requests,
+        max_queued_requests=config.preprocess.max_queued_requests,
         ray_actor_options={
             "num_cpus": config.preprocess.num_cpus,
             "runtime_env": {"env_vars": _ONE_LOOP},
@@ -135,7 +136,7 @@ def context_tokens(config: Config, model: ModelConfig) -> int:
     return min(context, blocks * decoder.block_size)
 
 
-def _tier(kind: type, config: Config, scaling: Autoscaling, **options: Any) -> Any:
+def _tier(kind: type, config: Config, scaling: Bounds, **options: Any) -> Any:
     return serve.deployment(
         kind,
         name=kind.__name__,
@@ -146,14 +147,26 @@ def _tier(kind: type, config: Config, scaling: Autoscaling, **options: Any) -> A
         autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.min_replicas,
             max_replicas=scaling.max_replicas,
-            target_ongoing_requests=scaling.target_ongoing_requests,
             upscale_delay_s=scaling.upscale_delay_s,
             downscale_delay_s=scaling.downscale_delay_s,
             metrics_interval_s=METRICS_INTERVAL_S,
             look_back_period_s=2 * METRICS_INTERVAL_S,
+            **_signal(scaling),
         ),
         **options,
     )
+
+
+def _signal(scaling: Bounds) -> dict[str, Any]:
+    """By what the tier is scaled."""
+    if isinstance(scaling, Autoscaling):
+        return {"target_ongoing_requests": scaling.target_ongoing_requests}
+    assert isinstance(scaling, VisionScaling)
+    policy = AutoscalingPolicy(
+        policy_function=f"{PatchScaling.__module__}:{PatchScaling.__name__}",
+        policy_kwargs={"target_patches": scaling.target_patches},
+    )
+    return {"policy": policy}
 
 
 def _at(config: Config, tier: str) -> dict[str, dict[str, float]]:

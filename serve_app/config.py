@@ -15,7 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from serve_app.scaling import Autoscaling, DecoderScaling, GatewayScaling, VisionScaling
+from serve_app.observing import Observe, Telemetry
+from serve_app.preparing import Preprocess
+from serve_app.scaling import DecoderScaling, GatewayScaling, VisionScaling
 from shards.roofline import ROOFLINES
 
 Device = Literal["cpu", "cuda"]
@@ -71,13 +73,22 @@ class Model(_Frozen):
 
 
 class Gateway(_Frozen):
-    """``port`` 0 is refused: clients need to know it."""
+    """``port`` 0 is refused: clients need to know it.
+
+    Attributes:
+        max_held_body_bytes: of the bodies of all requests that are not answered yet; who sends more
+            gets 503, unless he sends text or is alone.
+        max_held_patch_bytes: likewise of the patches of their pictures, which lie in the object
+            store; with ``preprocess.max_patch_bytes_in_hand`` they must find room there.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     auth: bool = True
     api_key_file: Path | None = None
     max_body_bytes: int = Field(64 * 2**20, ge=1024)
+    max_held_body_bytes: int = Field(256 * 2**20, ge=1024)
+    max_held_patch_bytes: int = Field(192 * 2**20, ge=2**20)
     max_pictures: int = Field(32, ge=0)
     max_choices: int = Field(8, ge=1)
     ping_interval_s: float = Field(15.0, gt=0)
@@ -91,23 +102,10 @@ class Gateway(_Frozen):
         return self
 
 
-class Preprocess(_Frozen):
-    """``max_picture_pixels``: exact resizing works in float32, 12 bytes a pixel."""
-
-    max_picture_bytes: int = Field(10 * 2**20, ge=64)
-    max_picture_pixels: int = Field(36_000_000, ge=256)
-    threads: int = Field(1, ge=1)
-    num_cpus: float = Field(1.0, gt=0)
-    max_ongoing_requests: int = Field(32, ge=1)
-    autoscaling: Autoscaling = Autoscaling()
-
-
 class Vision(_Frozen):
-    """Each picture is a request of its own, to the replica that may have kept its features: load
-    is counted in pictures. A pass takes four of the largest, unless ``max_batch_patches`` is set.
-
-    ``feature_cache_bytes``: of a replica's own memory, for features of pictures that may come
-    again; 0 keeps none, as does ``decoder.prefix_cache: off``. ``kernels``: as the decoder's."""
+    """A picture goes to the replica that may have kept its features. A pass takes four of the
+    largest, unless ``max_batch_patches`` is set. ``feature_cache_bytes``: of a replica's memory,
+    for pictures that may come again; 0 keeps none, as does ``decoder.prefix_cache: off``."""
 
     device: Device = "cpu"
     dtype: Dtype = "auto"
@@ -162,8 +160,11 @@ class Decoder(_Frozen):
 
     ``prefix_cache``: whether prompts that begin alike are computed once. ``team`` shares within a
     team; ``shared`` across teams, whose answering times then tell what others have sent; pictures'
-    features are shared alike, and ``off`` keeps none. ``max_drafts``: tokens guessed ahead from
-    what was said before and verified in one step, which never changes an answer; 0 guesses none.
+    features are shared alike, and ``off`` keeps none. ``feature_cache_bytes``: of rank 0's memory,
+    for features of pictures that may come again: the vision tier is then not asked for them. All
+    that the KV cache has of pictures should fit (Large: 11.5 MB for 1.5 GB). ``max_drafts``: tokens
+    guessed ahead from what was said before and verified in one step, which never changes an
+    answer; 0 guesses none.
 
     ``kernels``: what computes a step. ``native``, for float32 on the CPU, is compiled once on each
     machine; ``torch`` needs no compiler; ``auto`` takes native where it can be had.
@@ -185,6 +186,7 @@ class Decoder(_Frozen):
     max_step_tokens: int = Field(512, ge=16)
     max_waiting: int = Field(128, ge=1)
     prefix_cache: Literal["team", "shared", "off"] = "team"
+    feature_cache_bytes: int = Field(64 * 2**20, ge=0)
     max_drafts: int = Field(0, ge=0, le=8)
     kernels: Kernels = "auto"
     cuda_graphs: bool = True
@@ -192,6 +194,11 @@ class Decoder(_Frozen):
     token_timeout_s: float = Field(30.0, gt=0)
     collective_timeout_s: float = Field(60.0, gt=0)
     autoscaling: DecoderScaling = DecoderScaling()
+
+    @property
+    def features_bytes(self) -> int:
+        """What rank 0 may keep: nothing where no prefixes are kept either."""
+        return 0 if self.prefix_cache == "off" else self.feature_cache_bytes
 
     @field_validator("prefix_cache", mode="before")
     @classmethod
@@ -238,7 +245,7 @@ class Accounting(_Frozen):
     batch_window_ms: float = Field(5.0, ge=0, le=5)
     hold_lease_s: float = Field(60.0, ge=2)
     hold_timeout_s: float = Field(10.0, gt=0)
-    sweep_interval_s: float = Field(1.0, gt=0)
+    sweep_interval_s: float = Field(3.0, gt=0)
     audit_patience_s: float = Field(600.0, ge=0)
     keyed_lifetime_s: float = Field(600.0, gt=0)
     replay_wait_s: float = Field(30.0, ge=0)
@@ -282,45 +289,6 @@ class Ray(_Frozen):
     metrics_port: int = Field(8080, ge=1, le=65535)
 
 
-class Observe(_Frozen):
-    """A Prometheus beside the system, on loopback (``pixtral up --observe``).
-
-    What it keeps is bounded by ``retention_days`` and ``retention_mb``, whichever ends first. Ray
-    reports every 10 s: scraping more often shows nothing more.
-    """
-
-    enabled: bool = False
-    port: int = Field(9090, ge=1, le=65535)
-    scrape_interval_s: int = Field(15, ge=1)
-    retention_days: int = Field(7, ge=1)
-    retention_mb: int = Field(512, ge=64)
-
-
-class Telemetry(_Frozen):
-    """Traces and logs. Metrics are always on, and nothing is sent anywhere unless set here.
-
-    Attributes:
-        otlp_endpoint: where traces are sent by OTLP/HTTP, as ``http://collector:4318``; the
-            exporter reads OTEL_EXPORTER_OTLP_HEADERS for a collector that asks for a key.
-        sample_ratio: of the requests that are traced.
-        accept_parent: whether a client's ``traceparent`` header names the trace, and decides
-            whether the request is traced; only where clients are ours.
-        log_format: of Serve's log file of each replica.
-    """
-
-    otlp_endpoint: str | None = None
-    sample_ratio: float = Field(1.0, ge=0, le=1)
-    accept_parent: bool = False
-    log_format: Literal["text", "json"] = "text"
-
-    @field_validator("otlp_endpoint")
-    @classmethod
-    def _is_address(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise ValueError("must be http://host:port or https://…")
-        return url
-
-
 class Config(_Frozen):
     model: Model
     gateway: Gateway = Gateway()
@@ -333,9 +301,14 @@ class Config(_Frozen):
     telemetry: Telemetry = Telemetry()
 
     @property
-    def feature_cache_bytes(self) -> int:
+    def vision_features_bytes(self) -> int:
         """What a vision replica may keep: nothing where no prefixes are kept either."""
         return 0 if self.decoder.prefix_cache == "off" else self.vision.feature_cache_bytes
+
+    @property
+    def patch_cache_bytes(self) -> int:
+        """What a preprocessing replica may keep: likewise."""
+        return 0 if self.decoder.prefix_cache == "off" else self.preprocess.patch_cache_bytes
 
     @model_validator(mode="after")
     def _one_writer_on_sqlite(self) -> Config:

@@ -1,7 +1,8 @@
 """Features of pictures that may come again, as in the next turn. Knows neither Ray nor torch.
 
 A picture is known by its content hash, its grid and a salt: who does not share a salt learns
-nothing, not even from how long an answer takes, of what others have sent.
+nothing, not even from how long an answer takes, of what others have sent. Vision replicas keep
+them so as not to encode again, decoder groups so as not to ask.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class _Encoding:
     waiting: int = 0
 
 
-class FeatureCache:
-    """The last used, within ``max_bytes``; what is being encoded is waited for. In one event loop.
+class KeptFeatures:
+    """The last used, within ``max_bytes``.
 
     Args:
         watch: told after each change how many bytes are kept.
@@ -49,6 +50,44 @@ class FeatureCache:
         self._bytes = 0
         # The least recently used first.
         self._kept: OrderedDict[Known, np.ndarray] = OrderedDict()
+
+    def get(self, known: Known) -> np.ndarray | None:
+        """[patches, vision hidden], not to be written to: whoever has it has it for as long as he
+        wants, whatever becomes of it here. None if it is not kept."""
+        features = self._kept.get(known)
+        if features is not None:
+            self._kept.move_to_end(known)
+        return features
+
+    def keep(self, known: Known, features: np.ndarray) -> np.ndarray:
+        """Remember them if they fit; returns them, or what was or is now kept in their place.
+
+        What is a view, of its whole pass or of an object in a store, is copied: it would keep all
+        of that alive.
+        """
+        kept = self.get(known)
+        if kept is not None:
+            return kept
+        if features.nbytes > self._max_bytes:
+            return features
+        if features.base is not None:
+            features = features.copy()
+        self._kept[known] = features
+        self._bytes += features.nbytes
+        while self._bytes > self._max_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= oldest.nbytes
+        if self._watch is not None:
+            self._watch(self._bytes)
+        return features
+
+
+class FeatureCache:
+    """Kept features, and those on their way: what is being encoded is waited for. In one event
+    loop."""
+
+    def __init__(self, kept: KeptFeatures) -> None:
+        self._kept = kept
         self._encodings: dict[Known, _Encoding] = {}
 
     async def features(
@@ -64,7 +103,6 @@ class FeatureCache:
         while True:
             kept = self._kept.get(known)
             if kept is not None:
-                self._kept.move_to_end(known)
                 return kept, True
             encoding = self._encodings.get(known)
             if encoding is None:
@@ -87,7 +125,7 @@ class FeatureCache:
         self._forget(known, encoding)
         task = encoding.task
         if not task.cancelled() and task.exception() is None:
-            self._keep(known, task.result())
+            self._kept.keep(known, task.result())
 
     def _forget(self, known: Known, encoding: _Encoding) -> None:
         if self._encodings.get(known) is encoding:
@@ -103,17 +141,3 @@ class FeatureCache:
                 # Nothing where it is done. Who comes now begins anew.
                 encoding.task.cancel()
                 self._forget(known, encoding)
-
-    def _keep(self, known: Known, features: np.ndarray) -> None:
-        if features.nbytes > self._max_bytes or known in self._kept:
-            return
-        if features.base is not None:
-            # A part of what its whole pass computed would keep all of that alive.
-            features = features.copy()
-        self._kept[known] = features
-        self._bytes += features.nbytes
-        while self._bytes > self._max_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= oldest.nbytes
-        if self._watch is not None:
-            self._watch(self._bytes)

@@ -1,7 +1,8 @@
 """What travels between the tiers. Arrays stay in Ray's object store; messages carry references.
 
-gateway ─PrepareRequest─► preprocess ─Prompt(patches refs)─► gateway ─EncodeRequest─► vision
-vision ─Features(refs)─► gateway ─Generate(features refs)─► decoder group ─Delta…─► gateway
+gateway ─PrepareRequest─► preprocess ─Prompt(patches refs)─► gateway
+gateway ─Generate─► decoder group ─Delta…─► gateway, or if the group lacks pictures' features:
+decoder group ─Lacking─► gateway ─EncodeRequest─► vision ─Features(refs)─► gateway ─Generate─► …
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from serve_app.preprocess.sizing import Scaling
+from serve_app.preprocess.wish import FIRST_FRAME, Detail, Wish
 from shards.conversation import Conversation
+from shards.grid import Grid, Size
 from shards.request import GenerationRequest, Picture
 from shards.stats import EngineStats
 from shards.tally import Tally
@@ -34,26 +38,39 @@ NO_TRAIL = Trail()
 
 @dataclass(frozen=True, slots=True)
 class PictureSource:
-    """A picture as the caller sent it.
+    """A picture or document as the caller sent it; it may become several pictures.
 
     Attributes:
-        data: its encoded bytes (JPEG, PNG, WebP, GIF).
+        data: its encoded bytes; none while it is yet to be fetched.
         param: the field that holds it, as the caller spells it; errors name it.
+        url: where it is to be fetched from, if it came as an address.
+        wish: which of its frames or pages are shown.
+        detail: at which size they are seen (``preprocess/sizing.py``).
     """
 
     data: bytes
     param: str
+    url: str | None = None
+    wish: Wish = FIRST_FRAME
+    detail: Detail = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareRequest:
-    """A conversation and its pictures; an ``Image`` of the conversation is an index into them."""
+    """A conversation and its pictures; an ``Image`` of the conversation is an index into them.
+
+    ``max_pictures`` counts frames and pages, too. A prompt with pictures of more than
+    ``max_prompt_tokens`` is refused before they are decoded. What is found in files is kept for
+    those with the same ``cache_salt``.
+    """
 
     request_id: str
     conversation: Conversation
     pictures: tuple[PictureSource, ...]
     max_pictures: int | None = None
+    max_prompt_tokens: int | None = None
     trail: Trail = NO_TRAIL
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +82,30 @@ class Patches:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What became of a picture, for the bill.
+
+    Attributes:
+        param: the field that holds it or the file that it is of.
+        size: width and height in pixels as it came, upright; of a page at its dots per inch.
+        grid: as it is seen.
+        scaling: what made it smaller; None if nothing did.
+        frame, page: which of its file, if frames (from 0) or pages (from 1) were asked for.
+    """
+
+    param: str
+    size: Size
+    grid: Grid
+    scaling: Scaling | None = None
+    frame: int | None = None
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """A tokenised conversation. ``len(token_ids) == text_tokens + image_tokens``.
+
+    ``shown`` tells of each of ``patches`` what became of it, in the order of the prompt.
 
     ``source`` never travels: the gateway keeps it beside the prompt until the stream ends, to
     prepare again what died with a tier.
@@ -76,7 +115,12 @@ class Prompt:
     text_tokens: int
     image_tokens: int
     patches: tuple[Patches, ...] = ()
+    shown: tuple[Shown, ...] = ()
     source: PrepareRequest | None = None
+
+    @property
+    def patch_count(self) -> int:
+        return sum(each.picture.grid.patches for each in self.patches)
 
     @property
     def trail(self) -> Trail:
@@ -106,9 +150,19 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
+    """A request and the features of those of its pictures that the group is not trusted to have."""
+
     request: GenerationRequest
     features: tuple[Features, ...] = ()
     trail: Trail = NO_TRAIL
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """A group's whole answer to a request that it did not begin: which of its pictures have
+    features that were neither brought nor kept here, by their places among its pictures."""
+
+    pictures: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,9 @@
 """Packs pictures of different requests into one forward pass. Knows neither Ray nor torch.
 
-While a pass runs, pictures gather; the next pass takes, in order of arrival, as many as fit.
+While a pass runs, pictures gather; the next pass takes, in order of arrival, as many as fit. So the
+window adapts by itself: it is as long as the pass before, and a lone picture never waits. To wait
+longer for company was measured not to pay on a CPU: 32 pictures of mixed sizes take a tenth longer
+at most in passes of their own than packed (``pixtral bench vision``).
 """
 
 from __future__ import annotations
@@ -51,6 +54,16 @@ class PictureBatcher:
         self._watch = watch
         self._waiting: deque[_Waiting] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._encoding_patches = 0
+
+    @property
+    def pending_patches(self) -> int:
+        """Waiting for a pass or in one."""
+        return self._encoding_patches + self._waiting_patches
+
+    @property
+    def _waiting_patches(self) -> int:
+        return sum(picture.grid.patches for picture in self._waiting)
 
     async def submit(self, patches: Any, grid: Grid) -> Any:
         """Features of one picture.
@@ -70,6 +83,7 @@ class PictureBatcher:
             batch = self._next_batch()
             if not batch:
                 continue
+            self._encoding_patches = sum(picture.grid.patches for picture in batch)
             self._tell(time.monotonic() - batch[0].since)
             try:
                 features = await asyncio.to_thread(
@@ -84,11 +98,12 @@ class PictureBatcher:
                 for picture in batch:
                     if not picture.done.done():
                         picture.done.set_exception(error)
+            finally:
+                self._encoding_patches = 0
 
     def _tell(self, waited_s: float | None) -> None:
         if self._watch is not None:
-            patches = sum(picture.grid.patches for picture in self._waiting)
-            self._watch(PictureQueue(len(self._waiting), patches), waited_s)
+            self._watch(PictureQueue(len(self._waiting), self._waiting_patches), waited_s)
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

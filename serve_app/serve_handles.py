@@ -11,6 +11,11 @@
   Who must outlive him calls from a task in an empty ``contextvars.Context``, where nothing is
   cancelled, and ends the request by ``abort``. A stream that is closed here, or cancelled, cancels
   the replica's generator, which aborts the request in the engine, too.
+- A group is asked first, without features: it begins at once if it has kept those of all the
+  request's pictures; else it answers which it lacks (``Lacking``, a small message), before anything
+  is begun or counted. These are encoded and it is asked again. What is brought cannot be lacking,
+  so only another group, where the second asking may lead, can lack more; the third time everything
+  is brought. What a group finds it holds until the request ends (rank.py): nothing is missed later.
 - A picture is encoded by the replica that its content names (``STICKY_ROUTER``, Serve's own, by
   session), which may have kept its features; by the next one where that is full or gone.
 - What all groups must hear is broadcast: to the replicas that this process knows to be running,
@@ -25,7 +30,6 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from itertools import chain
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -48,6 +52,7 @@ from serve_app.messages import (
     Features,
     Generate,
     JournalPage,
+    Lacking,
     PrepareRequest,
     Prompt,
     Pulse,
@@ -56,7 +61,7 @@ from serve_app.reasons import group_reasons, tier_reasons
 from serve_app.telemetry import GatewayMetrics
 from serve_app.tracing import Tracing
 from shards.errors import GroupError, QueueFullError
-from shards.request import Delta, GenerationRequest, never_begun
+from shards.request import Delta, GenerationRequest, Picture, never_begun
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -64,6 +69,8 @@ STICKY_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRou
 # A lost tier is replaced within seconds; three tries reach a healthy one or show that none is.
 ATTEMPTS = 3
 RETRY_DELAY_S = 0.5
+# Of a group, until it lacks nothing (see above).
+ASKINGS = 3
 READINESS_TIMEOUT_S = 2.0
 # A group hears between two steps; a long prefill on a CPU takes seconds.
 BROADCAST_TIMEOUT_S = 15.0
@@ -184,19 +191,20 @@ class ServeTiers:
         prompt: Prompt = await tier.prepare.remote(request)
         return prompt
 
-    async def _encode(self, request: GenerationRequest, prompt: Prompt) -> tuple[Features, ...]:
-        if not prompt.patches:
-            return ()
+    async def _encode(
+        self, request: GenerationRequest, prompt: Prompt, wanted: Collection[Picture]
+    ) -> dict[Picture, Features]:
         salt = request.tenant.cache_salt
+        lacking = {each.picture: each for each in prompt.patches if each.picture in wanted}
         found: list[tuple[Features, ...]] = await asyncio.gather(
             *(
-                self._vision.options(session_id=f"{salt}:{patches.picture.content}").encode.remote(
+                self._vision.options(session_id=f"{salt}:{picture.content}").encode.remote(
                     EncodeRequest(request.request_id, (patches,), prompt.trail, salt)
                 )
-                for patches in prompt.patches
+                for picture, patches in lacking.items()
             )
         )
-        return tuple(chain.from_iterable(found))
+        return {features.picture: features for each in found for features in each}
 
     async def _attempts(
         self, request: GenerationRequest, prompt: Prompt
@@ -223,23 +231,51 @@ class ServeTiers:
             request = replace(request, attempt=request.attempt + 1)
             if prompt.patches and prompt.source is not None:
                 # The patches may have died with the tier that owned them.
-                prompt = await self.prepare(prompt.source)
+                prompt = await self._prepared_again(request, prompt.source)
+
+    async def _prepared_again(self, request: GenerationRequest, source: PrepareRequest) -> Prompt:
+        """Raises GenerationFailed: an address no longer leads to the picture that it led to."""
+        prompt = await self.prepare(source)
+        if tuple(patches.picture for patches in prompt.patches) != request.pictures:
+            raise GenerationFailed(
+                "a tier was lost, and when the pictures were fetched again they had changed"
+            )
+        return prompt
 
     async def _attempt(
         self, request: GenerationRequest, prompt: Prompt
     ) -> AsyncGenerator[tuple[Delta, ...], None]:
-        features: tuple[Features, ...] = ()
-        if request.request_id not in self._aborted:
-            features = await self._encode(request, prompt)
-        if request.request_id in self._aborted:
-            yield never_begun(request)
-            return
+        features: dict[Picture, Features] = {}
+        for _ in range(ASKINGS):
+            if request.request_id in self._aborted:
+                yield never_begun(request)
+                return
+            lacking: Lacking | None = None
+            async with aclosing(self._asked(request, prompt, features)) as stream:
+                async for item in stream:
+                    if isinstance(item, Lacking):
+                        lacking = item
+                    else:
+                        yield item
+            if lacking is None:
+                return
+            wanted = {request.pictures[place] for place in lacking.pictures}
+            if features:
+                wanted = set(request.pictures) - features.keys()
+            if request.request_id not in self._aborted:
+                features |= await self._encode(request, prompt, wanted)
+        raise GroupError("a group lacks features that were brought to it")
+
+    async def _asked(
+        self, request: GenerationRequest, prompt: Prompt, features: Mapping[Picture, Features]
+    ) -> AsyncGenerator[tuple[Delta, ...] | Lacking, None]:
         decoder = self._streaming_decoder.carrying(refs=bool(features))
-        stream = decoder.generate.remote(Generate(request, features, prompt.trail))
+        job = Generate(request, tuple(features.values()), prompt.trail)
+        stream = decoder.generate.remote(job)
         ended = False
         try:
-            async for deltas in stream:
-                yield deltas
+            async for item in stream:
+                yield item
             ended = True
         finally:
             if not ended:

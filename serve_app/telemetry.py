@@ -18,6 +18,11 @@ _SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]
 _LONG_SECONDS = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]
 _TOKEN_SECONDS = [0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5]
 
+FETCH_OUTCOMES = (
+    *("fetched", "blocked", "unreachable", "untrusted", "timeout", "status", "redirect"),
+    *("broken", "encoded", "too_large", "busy", "refused", "cancelled"),
+)
+
 
 class LedgerMetric(NamedTuple):
     """Name, help and labels of what gateway/metrics_route.py shows. Months are UTC."""
@@ -80,6 +85,11 @@ class PreprocessMetrics:
 
     def __init__(self) -> None:
         self.pictures = counter("pixtral_preprocess_pictures_total", "Pictures decoded")
+        self.known_pictures = counter(
+            "pixtral_preprocess_known_pictures_total",
+            "Pictures that were not decoded again: their patches were kept",
+        )
+        self.cached_bytes = level("pixtral_preprocess_cached_bytes", "Of patches that are kept")
         self.refused = counter(
             "pixtral_preprocess_refused_total", "Requests refused as invalid while preparing"
         )
@@ -89,10 +99,50 @@ class PreprocessMetrics:
             _SECONDS,
         )
         self.waiting = level(
-            "pixtral_preprocess_waiting_requests", "Taken in, with no thread to prepare them yet"
+            "pixtral_preprocess_waiting_requests", "With no thread to tokenise them yet"
         )
         self.queue_seconds = histogram(
             "pixtral_preprocess_queue_seconds", "Wait of one request for a thread", _SECONDS
+        )
+
+
+class FetchMetrics:
+    """Pictures that came as addresses, in the preprocessing tier."""
+
+    def __init__(self) -> None:
+        self.fetches = counter(
+            "pixtral_picture_fetches_total",
+            "Addresses of pictures, by what came of them; blocked are those that led to addresses "
+            "which are never connected to",
+            None,
+            {"outcome": FETCH_OUTCOMES},
+        )
+        self.bytes = counter("pixtral_picture_fetched_bytes_total", "Of fetched pictures")
+        self.seconds = histogram(
+            "pixtral_picture_fetch_seconds", "One picture, redirects and waits included", _SECONDS
+        )
+        self.fetching = level("pixtral_picture_fetching_requests", "Whose pictures are on the way")
+        self.held_bytes = level(
+            "pixtral_picture_held_bytes", "Of fetched pictures that wait or are decoded"
+        )
+
+
+class WorkerMetrics:
+    """The processes of one preprocessing replica that decode pictures."""
+
+    def __init__(self) -> None:
+        self.seconds = histogram(
+            "pixtral_picture_decode_seconds", "Decoding, resizing and cutting one picture", _SECONDS
+        )
+        self.waiting = level("pixtral_picture_waiting_files", "Waiting for a worker")
+        self.queue_seconds = histogram(
+            "pixtral_picture_queue_seconds", "Wait of one file for a worker", _SECONDS
+        )
+        self.ended = counter(
+            "pixtral_picture_workers_ended_total",
+            "Worker processes replaced: too much time or memory, no processor, died, recycled",
+            None,
+            {"reason": ("time", "starved", "memory", "died", "recycled")},
         )
 
 
@@ -155,6 +205,11 @@ class DecoderMetrics:
             "Guessed ahead and computed, by whether the guess brought a token of the answer",
             tags,
             {"verdict": ("accepted", "refused")},
+        )
+        self.kept_pictures = counter(
+            "pixtral_decoder_kept_pictures_total",
+            "Pictures whose features the group had kept, so that the vision tier was not asked",
+            tags,
         )
         self.put_back = counter(
             "pixtral_decoder_put_back_choices_total",

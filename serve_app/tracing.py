@@ -21,7 +21,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from serve_app.config import ConfigError, Telemetry
+from serve_app.config import ConfigError
+from serve_app.observing import Telemetry
 from shards.request import Timing
 
 if TYPE_CHECKING:

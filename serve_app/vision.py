@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serve_app.config import Config, ConfigError
-from serve_app.feature_cache import FeatureCache, Known
+from serve_app.feature_cache import FeatureCache, KeptFeatures, Known
 from serve_app.log import logger
 from serve_app.messages import EncodeRequest, Features, Patches
 from serve_app.observed import observed
 from serve_app.picture_batch import PictureBatcher, PictureQueue
+from serve_app.scaling import PENDING_PATCHES
 from serve_app.serve_handles import put_array
 from serve_app.telemetry import VisionMetrics
 from shards.grid import Grid
@@ -50,7 +51,9 @@ class Vision:
         )
         self._metrics = VisionMetrics()
         self._batcher = PictureBatcher(self._encode, vision.max_batch_patches, self._watch)
-        self._cache = FeatureCache(config.feature_cache_bytes, self._metrics.cached_bytes.set)
+        self._cache = FeatureCache(
+            KeptFeatures(config.vision_features_bytes, self._metrics.cached_bytes.set)
+        )
 
     async def encode(self, request: EncodeRequest) -> tuple[Features, ...]:
         """Features of each picture, in order.
@@ -90,6 +93,10 @@ class Vision:
 
     async def alive(self) -> None:
         """Answers."""
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve asks for each second, to scale the tier by (scaling.py)."""
+        return {PENDING_PATCHES: self._batcher.pending_patches}
 
     async def _one(self, patches: Patches, salt: str) -> Features:
         async def encode() -> np.ndarray:

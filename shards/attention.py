@@ -130,6 +130,17 @@ class StepLayout:
             block_size,
         )
 
+    @classmethod
+    def uncached(cls, lengths: Sequence[int], device: torch.device) -> StepLayout:
+        """Whole sequences, packed, that leave nothing in a cache: what training computes."""
+        positions = [torch.arange(length, device=device) for length in lengths]
+        firsts = itertools.accumulate(lengths, initial=0)
+        spans = tuple(
+            Span(first, length, length, ()) for first, length in zip(firsts, lengths, strict=False)
+        )
+        nowhere = torch.empty(0, dtype=torch.int64, device=device)
+        return cls(torch.cat(positions), nowhere, spans, block_size=1)
+
     @cached_property
     def native(self) -> tuple[Tensor, Tensor]:
         """What the CPU kernel reads: [sequences, 4] (first, count, length, where its blocks begin),
@@ -219,6 +230,13 @@ def paged(q: Tensor, k: Tensor, v: Tensor, cache: PagedCache, layout: StepLayout
         keys, values = (stored[: span.length] for stored in cache.read(blocks))
         attended[rows] = _prefill(q[rows], keys, values)
     return attended
+
+
+def uncached(q: Tensor, k: Tensor, v: Tensor, layout: StepLayout) -> Tensor:
+    """Causal attention within each of the layout's whole sequences; shapes as ``paged``."""
+    counts = [span.count for span in layout.spans]
+    sequences = zip(*(torch.split(x, counts) for x in (q, k, v)), strict=True)
+    return torch.cat([_prefill(*sequence) for sequence in sequences])
 
 
 def _decode(q: Tensor, cache: PagedCache, decode: Decode) -> Tensor:

@@ -6,8 +6,9 @@ conversation can travel without their bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -68,3 +69,19 @@ class Conversation:
     @property
     def picture_count(self) -> int:
         return sum(isinstance(part, Image) for message in self.messages for part in message.content)
+
+    def expanded(self, counts: Sequence[int]) -> Conversation:
+        """The same with ``counts[i]`` pictures in a row in place of picture ``i``."""
+        firsts = [0, *accumulate(counts)]
+
+        def shown(part: Text | Image) -> tuple[Text | Image, ...]:
+            if isinstance(part, Text):
+                return (part,)
+            first = firsts[part.index]
+            return tuple(map(Image, range(first, first + counts[part.index])))
+
+        messages = tuple(
+            replace(message, content=tuple(new for part in message.content for new in shown(part)))
+            for message in self.messages
+        )
+        return replace(self, messages=messages)

@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -41,11 +44,21 @@ class Grid:
         return [*(row * self.rows)[:-1], image_end]
 
 
-def patch_grid(width: int, height: int, max_side: int = 1024, patch: int = 16) -> Grid:
-    """The grid of a ``width`` x ``height`` picture (pixels)."""
+def scaled_size(width: int, height: int, max_side: int = 1024) -> Size:
+    """The picture's size in pixels after rule 1.
+
+    A picture of that size has the grid that the larger one has under ``max_side``, under any
+    ``max_side`` that is no smaller.
+    """
     if width < 1 or height < 1:
         raise ValueError(f"a picture needs at least 1x1 pixels, not {width}x{height}")
     ratio = max(width, height) / max_side
-    if ratio > 1:
-        width, height = max(1, round(width / ratio)), max(1, round(height / ratio))
+    if ratio <= 1:
+        return width, height
+    return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+
+def patch_grid(width: int, height: int, max_side: int = 1024, patch: int = 16) -> Grid:
+    """The grid of a ``width`` x ``height`` picture (pixels)."""
+    width, height = scaled_size(width, height, max_side)
     return Grid(rows=(height - 1) // patch + 1, columns=(width - 1) // patch + 1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
-from shards.attention import PagedCache, StepLayout, block_diagonal, paged
+from shards.attention import PagedCache, StepLayout, block_diagonal, paged, uncached
 from shards.rotary import Rotation
 
 KernelsName = Literal["auto", "torch", "native"]
@@ -95,18 +95,21 @@ class Kernels:
         qkv: Tensor,
         heads: Heads,
         rotation: Rotation,
-        cache: PagedCache,
+        cache: PagedCache | None,
         layout: StepLayout,
     ) -> Tensor:
         """Rotate, cache the step's keys and values, attend causally to each sequence's past.
 
         Args:
             qkv: [T, heads.width]; may be overwritten.
+            cache: None where the layout is of whole sequences and nothing is kept.
 
         Returns:
             [T, H * D]
         """
         q, k, v = heads.split(qkv)
+        if cache is None:
+            return uncached(rotation.apply(q), rotation.apply(k), v, layout).flatten(1)
         return paged(rotation.apply(q), rotation.apply(k), v, cache, layout).flatten(1)
 
     def attend_packed(
@@ -133,8 +136,9 @@ class Kernels:
 class AttentionSublayer:
     """wo(attend(wqkv(norm(hidden)))): a summand, which the ranks are still to add up.
 
-    Both methods first add ``addend`` [T, width], what the sublayer before made of all ranks, to
-    ``hidden`` [T, width] in place (nothing where it is None), and return [T, width].
+    Both methods first add ``addend`` [T, width], what the sublayer before made of all ranks (None
+    for nothing), to ``hidden`` [T, width], which may be overwritten; they return what came of that,
+    and the summand.
     """
 
     def __init__(self, kernels: Kernels, weights: AttentionWeights) -> None:
@@ -146,23 +150,25 @@ class AttentionSublayer:
         hidden: Tensor,
         addend: Tensor | None,
         rotation: Rotation,
-        cache: PagedCache,
+        cache: PagedCache | None,
         layout: StepLayout,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """See ``Kernels.attend_paged``."""
         kernels, weights = self.kernels, self.weights
-        qkv = kernels.linear(_normed(kernels, weights, hidden, addend), weights.wqkv)
+        hidden = _added(hidden, addend)
+        qkv = kernels.linear(kernels.rms_norm(hidden, weights.norm, weights.eps), weights.wqkv)
         attended = kernels.attend_paged(qkv, weights.heads, rotation, cache, layout)
-        return kernels.linear(attended, weights.wo)
+        return hidden, kernels.linear(attended, weights.wo)
 
     def packed(
         self, hidden: Tensor, addend: Tensor | None, rotation: Rotation, lengths: Sequence[int]
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """See ``Kernels.attend_packed``."""
         kernels, weights = self.kernels, self.weights
-        qkv = kernels.linear(_normed(kernels, weights, hidden, addend), weights.wqkv)
+        hidden = _added(hidden, addend)
+        qkv = kernels.linear(kernels.rms_norm(hidden, weights.norm, weights.eps), weights.wqkv)
         attended = kernels.attend_packed(qkv, weights.heads, rotation, lengths)
-        return kernels.linear(attended, weights.wo)
+        return hidden, kernels.linear(attended, weights.wo)
 
 
 class FeedForwardSublayer:
@@ -172,18 +178,12 @@ class FeedForwardSublayer:
         self.kernels = kernels
         self.weights = weights
 
-    def __call__(self, hidden: Tensor, addend: Tensor | None) -> Tensor:
+    def __call__(self, hidden: Tensor, addend: Tensor | None) -> tuple[Tensor, Tensor]:
         kernels, weights = self.kernels, self.weights
-        gate_up = kernels.linear(_normed(kernels, weights, hidden, addend), weights.w13)
-        return kernels.linear(kernels.gated(gate_up), weights.w2)
+        hidden = _added(hidden, addend)
+        gate_up = kernels.linear(kernels.rms_norm(hidden, weights.norm, weights.eps), weights.w13)
+        return hidden, kernels.linear(kernels.gated(gate_up), weights.w2)
 
 
-def _normed(
-    kernels: Kernels,
-    weights: AttentionWeights | FeedForwardWeights,
-    hidden: Tensor,
-    addend: Tensor | None,
-) -> Tensor:
-    if addend is not None:
-        hidden += addend
-    return kernels.rms_norm(hidden, weights.norm, weights.eps)
+def _added(hidden: Tensor, addend: Tensor | None) -> Tensor:
+    return hidden if addend is None else hidden + addend

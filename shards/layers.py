@@ -260,7 +260,7 @@ class TransformerLayer(nn.Module):
     """Attention, then feed-forward, each added to what comes in; two all-reduces.
 
     Adding is left to the sublayer that follows, which passes over the rows anyway: a layer takes
-    ``hidden`` [T, width] and what is yet to be added to it, and returns what is to be added next.
+    ``hidden`` [T, width] and what is yet to be added to it, and returns both as they are after it.
     """
 
     def __init__(
@@ -294,6 +294,7 @@ class TransformerLayer(nn.Module):
             )
         )
 
-    def feed(self, hidden: Tensor, attended: Tensor) -> Tensor:
-        """The second half: what ``attend`` returned, of all ranks, goes into ``hidden``."""
-        return self.comm.all_reduce(self._feed(hidden, self.comm.all_reduce(attended)))
+    def feed(self, hidden: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
+        """The second half, of what ``attend`` returned."""
+        hidden, summand = self._feed(hidden, self.comm.all_reduce(attended))
+        return hidden, self.comm.all_reduce(summand)

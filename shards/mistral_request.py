@@ -26,10 +26,8 @@ from mistral_common.protocol.instruct.tool_calls import ToolCall as MistralToolC
 
 from shards.conversation import Conversation, Image, Message, Text, Tool
 from shards.errors import RequestError
+from shards.grid import Size
 from shards.tool_calls import is_tool_call_id, tool_call_id
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _NAME_RULE = "must be 1 to 64 letters, digits, underscores or dashes"

@@ -15,53 +15,69 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from shards.grid import Grid, patch_grid
+from shards.pillow_memory import rgbx
+from shards.pixel_kernels import DEVIATION, MEAN, PATCH, NumpyPixels, PixelKernels
 
-PATCH = 16
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+__all__ = ["DEVIATION", "MEAN", "PATCH", "PATCH_VALUES", "content_hash", "patches"]
+
+PATCH_VALUES = 3 * PATCH * PATCH
+_NUMPY = NumpyPixels()
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Any picture as the model sees it: upright, in RGB, white where it is transparent.
+    """Any picture as the model sees it: upright, in RGB, white where it is transparent."""
+    with suppress(Exception):  # unreadable metadata makes a picture no less visible
+        image = ImageOps.exif_transpose(image)
+    return rgb_on_white(image)
+
+
+def rgb_on_white(image: Image.Image) -> Image.Image:
+    """In mode RGB, white where it is transparent, as mistral-common has it.
 
     16 bits of grey are scaled; Pillow would clip them at 255, and scales colours just so.
     """
-    with suppress(Exception):  # unreadable metadata makes a picture no less visible
-        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values = np.asarray(image).clip(0, 65_535) >> 8
+        image = Image.fromarray(values.astype(np.uint8))
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        # Converting would copy even so.
+        return image if image.mode == "RGB" else image.convert("RGB")
     layer = image.convert("RGBA")
     white = Image.new("RGB", layer.size, "white")
     white.paste(layer, mask=layer)
     return white
 
 
-def patches(image: Image.Image) -> tuple[Grid, NDArray[np.float32]]:
+def patches(image: Image.Image, max_side: int = 1024) -> tuple[Grid, NDArray[np.float32]]:
     """The picture's grid and its patches.
 
     Args:
         image: in mode RGB.
+        max_side: what ``shards/grid.py`` calls so, in pixels.
 
     Returns:
         grid, float32 [rows · columns, 3 · 16 · 16]: row by row, each flattened from channel, row,
         column.
     """
-    if image.mode != "RGB":
-        raise ValueError(f"pictures are RGB here, not {image.mode}")
-    grid = patch_grid(image.width, image.height, patch=PATCH)
-    values = np.empty((grid.rows, grid.columns, 3, PATCH, PATCH), np.float32)
-    for channel, (mean, deviation) in enumerate(zip(MEAN, DEVIATION, strict=True)):
-        # One channel at a time: a large picture would take 12 bytes a pixel as float32.
-        plane = _resized(image.getchannel(channel), grid)
-        plane /= np.float32(255)
-        plane -= np.float32(mean)
-        plane /= np.float32(deviation)
-        # [rows · 16, columns · 16] → [rows, columns, 16, 16]
-        tiles = plane.reshape(grid.rows, PATCH, grid.columns, PATCH).swapaxes(1, 2)
-        values[:, :, channel] = tiles
-    return grid, values.reshape(grid.patches, -1)
+    grid = patch_grid(image.width, image.height, max_side, PATCH)
+    values = np.empty((grid.patches, PATCH_VALUES), np.float32)
+    cut_patches(image, grid, values)
+    return grid, values
+
+
+def cut_patches(
+    image: Image.Image,
+    grid: Grid,
+    values: NDArray[np.float32],
+    kernels: PixelKernels = _NUMPY,
+) -> None:
+    """Fill ``values`` (shape as ``patches`` returns it) with the picture, scaled to ``grid``."""
+    with rgbx(image) as pixels:
+        source = kernels.widen(pixels)
+    size = (grid.columns * PATCH, grid.rows * PATCH)
+    # All channels at once: OpenCV rounds otherwise one by one.
+    resized = cv2.resize(source, size, interpolation=cv2.INTER_CUBIC)
+    kernels.cut(resized, values.reshape(grid.rows, grid.columns, 3, PATCH, PATCH))
 
 
 def content_hash(grid: Grid, values: NDArray[np.float32]) -> str:
@@ -73,10 +89,3 @@ def content_hash(grid: Grid, values: NDArray[np.float32]) -> str:
     digest = hashlib.sha256(f"{grid.rows}x{grid.columns}\n".encode())
     digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
-
-
-def _resized(plane: Image.Image, grid: Grid) -> NDArray[np.float32]:
-    size = (grid.columns * PATCH, grid.rows * PATCH)
-    pixels = np.asarray(plane, dtype=np.float32)
-    resized: NDArray[np.float32] = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
-    return resized

@@ -58,11 +58,11 @@ class DecoderLayer(TransformerLayer):
         hidden: Tensor,
         addend: Tensor | None,
         rotation: Rotation,
-        cache: PagedCache,
+        cache: PagedCache | None,
         layout: StepLayout,
-    ) -> Tensor:
-        """[T, dim] -> [T, dim]; the step's keys and values are left in ``cache``."""
-        return self.feed(hidden, self.attend.paged(hidden, addend, rotation, cache, layout))
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of the step are left in ``cache``, if any."""
+        return self.feed(*self.attend.paged(hidden, addend, rotation, cache, layout))
 
 
 class Decoder(nn.Module):
@@ -90,16 +90,22 @@ class Decoder(nn.Module):
         """
         hidden: Tensor = self.tok_embeddings(token_ids)
         if features is not None:
-            hidden[patch_rows] = self.vision_language_adapter(features)
+            hidden[patch_rows] = self.vision_language_adapter(features).to(hidden.dtype)
         return hidden
 
-    def forward(self, hidden: Tensor, layout: StepLayout, caches: Sequence[PagedCache]) -> Tensor:
-        """[T, dim], which is overwritten -> [T, dim] before the last norm."""
+    def forward(
+        self, hidden: Tensor, layout: StepLayout, caches: Sequence[PagedCache | None]
+    ) -> Tensor:
+        """[T, dim], which may be overwritten -> [T, dim] before the last norm.
+
+        Args:
+            caches: one per layer; None where nothing is kept (``StepLayout.uncached``).
+        """
         rotation = text_rotation(layout.positions, self.config.head_dim, self.config.rope_theta)
         addend = None
         for layer, cache in zip(self.layers, caches, strict=True):
-            addend = layer(hidden, addend, rotation, cache, layout)
-        return hidden if addend is None else hidden.add_(addend)
+            hidden, addend = layer(hidden, addend, rotation, cache, layout)
+        return hidden if addend is None else hidden + addend
 
     def head(self, hidden: Tensor) -> Tensor:
         """[S, dim] -> this rank's float32 logits [S, vocabulary / ranks]."""

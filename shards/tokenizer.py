@@ -34,8 +34,8 @@ from shards.config import ModelConfig
 from shards.conversation import Conversation, Image
 from shards.detokenizer import Vocabulary
 from shards.errors import ModelConfigError, RequestError
-from shards.grid import Grid, patch_grid
-from shards.mistral_request import Size, mistral_request, picture_of, refusal
+from shards.grid import Grid, Size, patch_grid
+from shards.mistral_request import mistral_request, picture_of, refusal
 
 Family = Literal["sentencepiece", "tekken"]
 
@@ -94,6 +94,12 @@ class Tokenizer:
             ModelConfigError: none, several or an unusable one; names the files.
         """
         return cls(find_tokenizer(folder))
+
+    @property
+    def max_side(self) -> int:
+        """Pixels that pictures are scaled to, at the most."""
+        side: int = self._picture.max_image_size
+        return side
 
     def require_model(self, config: ModelConfig) -> None:
         """Refuse to serve a model by another model's tokenizer.

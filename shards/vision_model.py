@@ -30,6 +30,9 @@ from shards.layers import (
 )
 from shards.rotary import Rotation, picture_rotation
 
+# On a CPU a pass is taken in parts of so many patches, unless one picture has more: what a layer
+# hands to the next stays near the cores, in memory that the allocator keeps. GPUs take it whole.
+CPU_PATCHES = 1024
 # Neither layout states it; mistral-inference and transformers both fix it.
 NORM_EPS = 1e-5
 
@@ -48,8 +51,8 @@ class VisionLayer(TransformerLayer):
 
     def forward(
         self, hidden: Tensor, addend: Tensor | None, rotation: Rotation, lengths: Sequence[int]
-    ) -> Tensor:
-        return self.feed(hidden, self.attend.packed(hidden, addend, rotation, lengths))
+    ) -> tuple[Tensor, Tensor]:
+        return self.feed(*self.attend.packed(hidden, addend, rotation, lengths))
 
 
 class VisionTransformer(nn.Module):
@@ -58,11 +61,11 @@ class VisionTransformer(nn.Module):
         self.layers = nn.ModuleList(VisionLayer(config, place) for _ in range(config.layers))
 
     def forward(self, hidden: Tensor, rotation: Rotation, lengths: Sequence[int]) -> Tensor:
-        """``hidden`` is overwritten."""
+        """``hidden`` may be overwritten."""
         addend = None
         for layer in self.layers:
-            addend = layer(hidden, addend, rotation, lengths)
-        return hidden if addend is None else hidden.add_(addend)
+            hidden, addend = layer(hidden, addend, rotation, lengths)
+        return hidden if addend is None else hidden + addend
 
 
 class PatchEmbedding(Layer):
@@ -146,5 +149,26 @@ class VisionEncoder(nn.Module):
             )
         # Arrays are copied: those from an object store are read-only, which torch warns of.
         packed = patches if isinstance(patches, Tensor) else torch.tensor(patches)
-        features: Tensor = self(packed.to(self.place.device, self.place.dtype), grids)
-        return features
+        packed = packed.to(self.place.device, self.place.dtype)
+        if self.place.device.type != "cpu":
+            features: Tensor = self(packed, grids)
+            return features
+        parts = list(parted(grids, CPU_PATCHES))
+        sizes = [sum(grid.patches for grid in part) for part in parts]
+        return torch.cat(
+            [self(rows, part) for rows, part in zip(torch.split(packed, sizes), parts, strict=True)]
+        )
+
+
+def parted(grids: Sequence[Grid], most: int) -> Iterator[list[Grid]]:
+    """Neighbouring pictures of at most ``most`` patches together; a larger one is alone."""
+    part: list[Grid] = []
+    patches = 0
+    for grid in grids:
+        if part and patches + grid.patches > most:
+            yield part
+            part, patches = [], 0
+        part.append(grid)
+        patches += grid.patches
+    if part:
+        yield part

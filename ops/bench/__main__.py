@@ -1,4 +1,4 @@
-"""``pixtral bench engine|serve-hop|gateway|all``: measure, print tables, exit."""
+"""``pixtral bench engine|vision|pictures|serve-hop|gateway|all``: measure, print tables, exit."""
 
 from __future__ import annotations
 
@@ -71,6 +71,40 @@ def engine(
     print(report.as_markdown(), end="")
 
 
+@app.command("vision")
+def vision(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SHAPE", help="Only this one; may be given several times."),
+    ] = None,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Of each side.")] = 2,
+    quick: Annotated[bool, typer.Option(help="Once each and fewer: to see that it runs.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")
+    ] = None,
+) -> None:
+    """Pictures of mixed sizes in packed passes beside transformers one at a time (two minutes).
+    Exits with 1 when features differ; a missed goal is only told.
+
+    Example: pixtral bench vision --json vision.json
+    """
+    from ops.bench import vision as bench
+
+    names = tuple(only or bench.SHAPES)
+    if unknown := set(names) - set(bench.SHAPES):
+        known = ", ".join(bench.SHAPES)
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {known}")
+    budget = replace(bench.QUICK if quick else bench.Budget(), threads=threads, say=_progress())
+    try:
+        results = bench.run(names, budget)
+    except bench.FeaturesDifferError as error:
+        print(f"features differ: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    if json_file is not None:
+        json_file.write_text(bench.as_json(results, threads), encoding="utf-8")
+    print(bench.as_markdown(results, threads), end="")
+
+
 @app.command("gateway")
 def gateway(
     only: Annotated[
@@ -90,6 +124,36 @@ def gateway(
     _table(bench.run(bench.Plan(seconds, rounds, names)))
 
 
+@app.command("pictures")
+def pictures(
+    flood: Annotated[
+        bool, typer.Option(help="Also text's latency while pictures flood the whole system.")
+    ] = True,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")
+    ] = None,
+) -> None:
+    """Decoding and cutting photographs beside mistral-common and transformers (about three
+    minutes). Exits with 1 when ours differ from mistral-common's; a missed goal is only told.
+
+    Example: pixtral bench pictures --json pictures.json
+    """
+    from ops.bench import picture_flood
+    from ops.bench import pictures as bench
+
+    try:
+        rows = bench.run()
+    except bench.OutputDiffersError as error:
+        print(f"patches differ: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    _table(rows)
+    flooded = picture_flood.run() if flood else None
+    if flooded is not None:
+        _table([flooded])
+    if json_file is not None:
+        json_file.write_text(bench.as_json(rows, flooded), encoding="utf-8")
+
+
 @app.command("all")
 def everything() -> None:
     """Every measurement, one after the other.
@@ -97,8 +161,10 @@ def everything() -> None:
     Example: pixtral bench all
     """
     engine(None, 2, False, None, None)
+    vision(None, 2, False, None)
     serve_hop()
     gateway(None, 8.0, 5)
+    pictures(True, None)
 
 
 def _known(only: Sequence[str] | None, scenarios: Collection[str]) -> tuple[str, ...]:

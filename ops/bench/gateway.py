@@ -117,7 +117,7 @@ def run(plan: Plan) -> list[Row]:
         RuntimeError: PostgreSQL is not installed, or nothing was answered.
     """
     with tempfile.TemporaryDirectory() as folder:
-        config, state = _config(Path(folder)), Path(folder)
+        config, state = system_config(Path(folder)), Path(folder)
         with patch.dict(os.environ, cluster.environment(config, state)):
             cluster.start(config, state)
             try:
@@ -131,9 +131,12 @@ def run(plan: Plan) -> list[Row]:
 def _drive(config: Config, state: Path, plan: Plan) -> list[Row]:
     with closing(PostgresServer()) as postgres, cluster.connected(config, state):
         postgres.start()
-        site = Site(_with_books(config, postgres.create("ledger")), state, postgres)
+        site = Site(with_books(config, postgres.create("ledger")), state, postgres)
         cluster.start_edge(config)
-        with _application(echo.build(4 * CLIENTS), "/bare"), _application(build(site.config), "/"):
+        with (
+            application_at(echo.build(4 * CLIENTS), "/bare"),
+            application_at(build(site.config), "/"),
+        ):
             return _measure(site, plan)
 
 
@@ -213,7 +216,7 @@ class _Bench:
 
 
 @contextmanager
-def _application(application: Application, prefix: str) -> Iterator[None]:
+def application_at(application: Application, prefix: str) -> Iterator[None]:
     name = prefix.strip("/") or cluster.APPLICATION
     serve.run(application, name=name, route_prefix=prefix)
     try:
@@ -222,7 +225,7 @@ def _application(application: Application, prefix: str) -> Iterator[None]:
         serve.delete(name)
 
 
-def _config(folder: Path) -> Config:
+def system_config(folder: Path) -> Config:
     """The whole system with one group that computes nothing."""
     http, dashboard, gcs, metrics = free_ports(4)
     return load_config(
@@ -242,7 +245,7 @@ def _config(folder: Path) -> Config:
     )
 
 
-def _with_books(config: Config, database_url: str) -> Config:
+def with_books(config: Config, database_url: str) -> Config:
     """Its ledger there and ``KEY`` known to it."""
     accounting = config.accounting.model_copy(update={"database_url": database_url})
     kept = config.model_copy(update={"accounting": accounting})

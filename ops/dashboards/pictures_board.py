@@ -18,7 +18,7 @@ from ops.dashboards.board import (
     number,
 )
 from ops.dashboards.promql import observed, quantile, share, summed, total
-from ops.dashboards.series import LEDGER_TOKENS, PREPROCESS, VISION
+from ops.dashboards.series import DECODER, FETCH, LEDGER_TOKENS, PREPROCESS, VISION
 
 
 def pictures_board() -> Board:
@@ -30,6 +30,7 @@ def pictures_board() -> Board:
         (
             Section("Now", _now()),
             Section("Preprocessing", _preprocess()),
+            Section("Pictures by address", _fetch()),
             Section("Vision", _vision()),
             Section("Between them: the object store", _store()),
         ),
@@ -89,6 +90,45 @@ def _preprocess() -> tuple[Panel, ...]:
     )
 
 
+def _fetch() -> tuple[Panel, ...]:
+    return (
+        graph(
+            "Addresses by outcome",
+            "Per second. Blocked: they led to addresses that are never connected to, so somebody"
+            " may be looking for a way in; the tier's log has the hosts.",
+            PICTURES_PER_SECOND,
+            (total(FETCH.fetches, "outcome"), "{{outcome}}"),
+        ),
+        graph(
+            "Fetching a picture",
+            "Redirects and waits included, whatever came of it.",
+            SECONDS,
+            *_quantiles(FETCH.seconds),
+        ),
+        graph(
+            "On the way",
+            "Requests that wait for their pictures' hosts.",
+            COUNT,
+            (f"sum({FETCH.fetching})", "requests"),
+        ),
+        graph(
+            "Held",
+            "Fetched pictures that wait or are decoded, of all replicas, within"
+            " preprocess.fetch.max_held_bytes each.",
+            BYTES,
+            (f"sum({FETCH.held_bytes})", "held"),
+            width=12,
+        ),
+        graph(
+            "Fetched",
+            "Bytes per second.",
+            BYTES,
+            (total(FETCH.bytes), "fetched"),
+            width=12,
+        ),
+    )
+
+
 def _vision() -> tuple[Panel, ...]:
     return (
         graph(
@@ -127,15 +167,17 @@ def _vision() -> tuple[Panel, ...]:
         ),
         graph(
             "Not encoded again",
-            "Pictures per second whose features were kept from a turn before, or on their way.",
+            "Pictures per second whose features were kept from a turn before, or on their way. Of"
+            " those that a decoder group had kept, the vision tier never heard.",
             PICTURES_PER_SECOND,
-            (total(VISION.known_pictures), "known"),
+            (total(DECODER.kept_pictures), "kept by the group"),
+            (total(VISION.known_pictures), "known to the vision tier"),
             (total(VISION.pictures), "encoded"),
             width=12,
         ),
         graph(
             "Features kept",
-            "Of all replicas, within vision.feature_cache_bytes each.",
+            "Of all vision replicas, within vision.feature_cache_bytes each.",
             BYTES,
             (f"sum({VISION.cached_bytes})", "kept"),
             width=12,

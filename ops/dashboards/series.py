@@ -42,6 +42,7 @@ def _name(metric: Any) -> str:
 GATEWAY = Exported(telemetry.GatewayMetrics(_ANY))
 ACCOUNTS = Exported(telemetry.AccountsMetrics())
 PREPROCESS = Exported(telemetry.PreprocessMetrics())
+FETCH = Exported(telemetry.FetchMetrics())
 VISION = Exported(telemetry.VisionMetrics())
 DECODER = Exported(telemetry.DecoderMetrics(_ANY))
 

@@ -4,6 +4,7 @@
     monitoring ──8080, 8000──► pods              head ──► Redis, Kubernetes
     KubeRay's operator ──8265──► head            every pod ◄──► every pod of this system
     vision, decoders ──443──► bucket             gateways ──443──► hosts of budget alerts, if any
+    preprocessing ──443──► public pictures, if they are fetched; never a private address
 
 Who reaches a port of Ray or Serve (6379, 8265, 10001, 8404, 9101, 30000-31000, workers' and
 replicas' own) may run code as us, or try to. Between pods of this system all ports are open, since
@@ -19,19 +20,24 @@ from ops.deploy import layout
 from ops.deploy.platform import Ingress, Platform, Tier
 from ops.problem import Problem
 from serve_app.config import Config
+from serve_app.fetching import Fetching
+from serve_app.preprocess.addresses import REFUSED_NETWORKS, Network
 
 Manifest = dict[str, Any]
 
-_HTTPS = 443
+_HTTPS, _HTTP = 443, 80
 # Where clouds answer pods that ask who they are: the metadata server and, on GKE and EKS, agents.
 _IDENTITY = (("169.254.169.254/32", 80), ("169.254.169.252/32", 988), ("169.254.170.23/32", 80))
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+# IPv6 addresses that are given out are all in one part of it.
+_PUBLIC = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("2000::/3"))
 _KUBERNETES_API = (443, 6443)
 
 
 def network_policies(config: Config, platform: Platform) -> list[Manifest]:
     """Raises Problem: where the load balancer's connections come from is not told."""
     alerts = [_anywhere()] if config.accounting.alert_hosts else []
+    pictures = _pictures(config.preprocess.fetch)
     policies = {
         "default-deny": _policy({}, ["Ingress", "Egress"]),
         "within": _policy(_ours(), ["Ingress", "Egress"], [_from(_ours())], [_to(_ours())]),
@@ -65,6 +71,8 @@ def network_policies(config: Config, platform: Platform) -> list[Manifest]:
             ],
         ),
     }
+    if pictures:
+        policies["pictures"] = _policy(_tier("preprocess"), ["Egress"], egress=pictures)
     return [
         {
             "apiVersion": "networking.k8s.io/v1",
@@ -154,6 +162,28 @@ def _dns() -> Manifest:
 def _anywhere() -> Manifest:
     """By TLS. A bucket has no address of its own that a policy could name."""
     return {"ports": [{"protocol": "TCP", "port": _HTTPS}]}
+
+
+def _pictures(fetching: Fetching) -> list[Manifest]:
+    """Public addresses only, at the ports of the hosts that are allowed: what the fetcher keeps to
+    by itself, kept to by the network, too."""
+    if not fetching.enabled:
+        return []
+    ports = {int(port) for host in fetching.allow_hosts for port in host.split(":")[1:]}
+    ports |= {_HTTPS, *([_HTTP] if fetching.allow_http else [])}
+    own = tuple(map(ipaddress.ip_network, fetching.refused_networks))
+    peers = [_but(everywhere, (*REFUSED_NETWORKS, *own)) for everywhere in _PUBLIC]
+    return [_reach(peers, port) for port in sorted(ports)]
+
+
+def _but(everywhere: Network, refused: tuple[Network, ...]) -> Manifest:
+    """Kubernetes wants what is taken out to lie within."""
+    inside = [
+        str(network)
+        for network in refused
+        if network.version == everywhere.version and network.network_address in everywhere
+    ]
+    return {"ipBlock": {"cidr": str(everywhere), "except": inside}}
 
 
 def _identity() -> list[Manifest]:

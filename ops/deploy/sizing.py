@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ops.deploy.platform import Platform, Pool, Tier
 from ops.problem import Problem
 from serve_app.config import Config
-from serve_app.scaling import Autoscaling
+from serve_app.scaling import Bounds
 
 GIB = 2**30
 # What Kubernetes, its agents and the cloud's keep of a node: of memory a fifth of a small one and
@@ -148,7 +148,7 @@ def _check_gpus(tier: Tier, wanted: int, pool: Pool) -> None:
         )
 
 
-def _check_replicas(tier: Tier, wanted: Autoscaling, places: int) -> None:
+def _check_replicas(tier: Tier, wanted: Bounds, places: int) -> None:
     if wanted.max_replicas > places:
         raise Problem(
             f"{tier}.autoscaling.max_replicas is {wanted.max_replicas}, and the platform's nodes"

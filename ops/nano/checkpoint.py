@@ -26,6 +26,7 @@ Family = Literal["large", "12b"]
 Shape = tuple[int, ...]
 
 SEED = 2411
+WEIGHTS = "consolidated.safetensors"
 
 NANO = ModelConfig(
     text=TextConfig(
@@ -81,18 +82,23 @@ def write_checkpoint(
             (32,768 or 131,072) to be asked in words.
         values: makes a tensor by its name and shape; random ones of ``seed`` when None.
     """
+    write_description(folder, model, family)
+    _write_weights(
+        folder / WEIGHTS,
+        dict(_shapes(model)),
+        dtype,
+        values or partial(random_values, seed=seed),
+    )
+
+
+def write_description(folder: Path, model: ModelConfig, family: Family = "large") -> None:
+    """Write params.json and the tokenizer: all but the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     source, name = _TOKENIZERS[family]
     with as_file(files("mistral_common").joinpath("data", source)) as tokenizer:
         shutil.copyfile(tokenizer, folder / name)
     params = json.dumps(_params(model, family), indent=2)
     (folder / "params.json").write_text(params + "\n", encoding="utf-8")
-    _write_weights(
-        folder / "consolidated.safetensors",
-        dict(_shapes(model)),
-        dtype,
-        values or partial(random_values, seed=seed),
-    )
 
 
 def parameters(model: ModelConfig) -> int:

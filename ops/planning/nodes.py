@@ -12,7 +12,7 @@ from ops.planning.fit import vision_shares
 from ops.planning.machines import MACHINES, Cloud, Machine
 from ops.problem import Problem
 from serve_app.config import Config
-from serve_app.scaling import Autoscaling
+from serve_app.scaling import Bounds
 
 Tier = Literal["head", "gateway", "preprocess", "vision", "decoder"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
@@ -106,9 +106,7 @@ def pools(config: Config, machines: Mapping[Tier, Machine]) -> tuple[Pool, ...]:
     return tuple(found)
 
 
-def _pool(
-    tier: Tier, machines: Mapping[Tier, Machine], fitting: float, scaling: Autoscaling
-) -> Pool:
+def _pool(tier: Tier, machines: Mapping[Tier, Machine], fitting: float, scaling: Bounds) -> Pool:
     per_node = math.floor(fitting + 1e-9)
     machine = machines[tier]
     if per_node < 1:

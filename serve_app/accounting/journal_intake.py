@@ -94,14 +94,16 @@ async def _raise_tallies(
     connection: AsyncConnection, group: str, read: Sequence[Tally]
 ) -> list[str]:
     """The requests of those that are new or grew, once for each."""
-    statement = insert(connection, tallies).values([_row(group, tally) for tally in read])
+    statement = insert(connection, tallies)
     was, now = tallies.c, statement.excluded
     statement = statement.on_conflict_do_update(
         index_elements=["request_id", "attempt", "choice"],
         set_={name: case((now[name] > was[name], now[name]), else_=was[name]) for name in _COUNTS},
         where=or_(*(now[name] > was[name] for name in _COUNTS)),
     )
-    return list(await connection.scalars(statement.returning(was.request_id)))
+    # Given apart from the statement, which is then compiled once, and not for every number of rows.
+    rows = [_row(group, tally) for tally in read]
+    return list(await connection.scalars(statement.returning(was.request_id), rows))
 
 
 async def _move_bookmark(connection: AsyncConnection, group: str, offset: int) -> None:

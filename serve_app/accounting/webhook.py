@@ -4,6 +4,9 @@ A webhook's address is set through the admin API, by somebody who need not be th
 gateway posts to it from inside the network. So nothing is reachable unless
 ``accounting.alert_hosts`` names it: no metadata service, no loopback, no neighbour. Redirects are
 not followed (alerts.py). Who lists a name trusts whoever answers for it in the DNS.
+
+Pictures' addresses are held to other rules (preprocess/picture_urls.py): any caller sends those, so
+they lead outside only, while these are of hosts that the operator names, and most of them inside.
 """
 
 from __future__ import annotations

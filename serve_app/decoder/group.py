@@ -28,7 +28,7 @@ from serve_app.decoder.rank import Rank, RankSpec
 from serve_app.decoder.streams import Streams
 from serve_app.garbage import spare_what_is_loaded
 from serve_app.log import logger
-from serve_app.messages import Generate, JournalPage, Pulse
+from serve_app.messages import Generate, JournalPage, Lacking, Pulse
 from serve_app.observed import observed
 from serve_app.serve_handles import unwrap
 from serve_app.telemetry import DecoderMetrics
@@ -69,8 +69,8 @@ class DecoderGroup:
         self._reporting = asyncio.create_task(self._report.run())
         spare_what_is_loaded()
 
-    async def generate(self, job: Generate) -> AsyncGenerator[tuple[Delta, ...], None]:
-        """Stream one request's deltas, all that are ready at a time.
+    async def generate(self, job: Generate) -> AsyncGenerator[tuple[Delta, ...] | Lacking, None]:
+        """Stream one request's deltas, all that are ready at a time; or say what it lacks, and end.
 
         Raises:
             RequestError, QueueFullError: refused by the engine.
@@ -81,8 +81,14 @@ class DecoderGroup:
         running = job.request.sampling.n
         arrived_ns = time.time_ns()
         last: Delta | None = None
+        begun = True
         try:
-            await self._ranks[0].submit.remote(job)
+            lacking = await self._ranks[0].submit.remote(job)
+            if lacking:
+                begun = False
+                yield Lacking(lacking)
+                return
+            self._report.began(job)
             while running:
                 deltas = await stream.take()
                 for delta in deltas:
@@ -94,9 +100,10 @@ class DecoderGroup:
             # Serve wraps it again; without the first wrapping, which names it as its cause.
             raise unwrap(error) from None
         finally:
-            self._tell(job, arrived_ns, None if running else last)
             self._streams.close(request_id)
-            if running and self._lost is None:
+            if begun:
+                self._tell(job, arrived_ns, None if running else last)
+            if begun and running and self._lost is None:
                 # Not awaited: this also runs while the caller's disconnect cancels us.
                 self._ranks[0].abort.remote((request_id,), job.request.attempt)
 

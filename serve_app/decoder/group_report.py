@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import inf
 
 from serve_app.config import Decoder
+from serve_app.messages import Generate
 from serve_app.telemetry import DecoderMetrics
 from shards.request import Delta, Timing
 from shards.stats import EngineStats
@@ -41,6 +42,13 @@ class GroupReport:
         if steps > 0:
             seconds = stats.step_seconds_total - (before.step_seconds_total if before else 0.0)
             self._metrics.step_duration.observe(seconds / steps)
+
+    def began(self, job: Generate) -> None:
+        """A request that lacks nothing."""
+        brought = {features.picture for features in job.features}
+        kept = sum(picture not in brought for picture in job.request.pictures)
+        if kept:
+            self._metrics.kept_pictures.inc(kept)
 
     def ended(self, delta: Delta) -> None:
         """A choice that a stream has seen the end of; with choice 0, its request's waits."""

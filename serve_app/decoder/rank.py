@@ -11,6 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -20,15 +21,18 @@ from serve_app.config import ConfigError, Decoder
 from serve_app.decoder.grammars import Grammars
 from serve_app.decoder.journal import JournalWriter
 from serve_app.decoder.loop import Emission, EngineLoop
+from serve_app.decoder.streams import LEAST_INTERVAL_S
+from serve_app.feature_cache import KeptFeatures, Known
 from serve_app.garbage import spare_what_is_loaded
 from serve_app.messages import Generate
 from shards.engine import Engine
 from shards.errors import GroupError
-from shards.request import Delta, GenerationRequest
+from shards.request import Delta, GenerationRequest, Picture
 from shards.roofline import ROOFLINES, RooflineRunner
 from shards.stats import EngineStats
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from shards.comm import Communicator
@@ -75,6 +79,7 @@ class Rank:
         self._grammars: Grammars | None = None
         # By request id and attempt, while they are prepared.
         self._compiling: dict[tuple[str, int], asyncio.Task[Grammar]] = {}
+        self._kept = KeptFeatures(spec.decoder.features_bytes)
         self._outbox = _Outbox()
 
     async def load(self) -> RankReport:
@@ -106,17 +111,42 @@ class Rank:
         assert self._comm is not None
         await asyncio.to_thread(follow, self._runner, self._comm)
 
-    async def submit(self, job: Generate) -> None:
+    async def submit(self, job: Generate) -> tuple[int, ...]:
         """Admit a request to the engine; its deltas leave through ``emissions``.
+
+        A picture's features are brought or kept here. Those that are kept are held from the moment
+        they are found until the request ends, so it never lacks them later, when it begins again
+        or its place in the KV cache is lost.
+
+        Returns:
+            places of the pictures whose features are neither; then nothing was begun.
 
         Raises:
             RequestError, QueueFullError: refused.
             GroupError: the engine has stopped.
             ray.exceptions.RayError: a picture's features were lost with their owner.
         """
-        grammar = await self._grammar(job.request)
-        features = await asyncio.gather(*(picture.ref for picture in job.features))
-        await asyncio.wrap_future(self._engine_loop().add(job.request, features, grammar))
+        request, salt = job.request, job.request.tenant.cache_salt
+        refs = {features.picture: features.ref for features in job.features}
+        found: dict[Picture, np.ndarray] = {}
+        lacking = []
+        for place, picture in enumerate(request.pictures):
+            if picture in refs or picture in found:
+                continue
+            kept = self._kept.get(Known(picture, salt))
+            if kept is None:
+                lacking.append(place)
+            else:
+                found[picture] = kept
+        if lacking:
+            return tuple(lacking)
+        grammar = await self._grammar(request)
+        brought = await asyncio.gather(*refs.values())
+        for picture, features in zip(refs, brought, strict=True):
+            found[picture] = self._kept.keep(Known(picture, salt), features)
+        features = [found[picture] for picture in request.pictures]
+        await asyncio.wrap_future(self._engine_loop().add(request, features, grammar))
+        return ()
 
     async def abort(self, request_ids: Sequence[str], last_attempt: float = inf) -> None:
         """End requests within a step, and those of the same ids that come later.
@@ -238,26 +268,35 @@ class Rank:
 
 
 class _Outbox:
-    """Emissions waiting for the replica: merged, so that a slow consumer costs no memory."""
+    """Emissions waiting for the replica: merged, so that a slow consumer costs no memory, and steps
+    quicker than any stream passes them on (``LEAST_INTERVAL_S``) are not told one by one. First
+    tokens and endings do not wait."""
 
     def __init__(self) -> None:
         self._deltas: list[Delta] = []
         self._stats: EngineStats | None = None
         self._error: BaseException | None = None
         self._ready = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._due = 0.0
 
     def put(self, emission: Emission) -> None:
         self._deltas.extend(emission.deltas)
         self._stats = emission.stats
         self._ready.set()
+        if any(map(_cannot_wait, emission.deltas)):
+            self._urgent.set()
 
     def fail(self, error: BaseException) -> None:
         self._error = error
         self._ready.set()
+        self._urgent.set()
 
     async def take(self) -> Emission:
         await self._ready.wait()
+        await self._wait_until_due()
         self._ready.clear()
+        self._urgent.clear()
         if self._stats is None:
             assert self._error is not None
             self._ready.set()
@@ -267,6 +306,19 @@ class _Outbox:
         if self._error is not None:
             self._ready.set()
         return emission
+
+    async def _wait_until_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._due:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._due):
+                    await self._urgent.wait()
+        self._due = loop.time() + LEAST_INTERVAL_S
+
+
+def _cannot_wait(delta: Delta) -> bool:
+    """A choice's first tokens, or its end."""
+    return delta.finish_reason is not None or delta.completion_tokens == len(delta.token_ids)
 
 
 def _group_lost(error: BaseException) -> GroupError:

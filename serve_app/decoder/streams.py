@@ -1,8 +1,8 @@
 """The open streams of a decoder replica, each a run of deltas that becomes one delta a choice.
 
-An item costs a Serve stream a millisecond or two of CPU at each of its two hops
-(ops/bench/README.md), whatever it carries. So a stream waits between items, the longer the more
-streams share the replica: beyond ``ITEMS_PER_S`` in all, tokens travel together instead of queueing
+An item costs Serve about 3 ms of CPU on its way from here to the caller (group, gateway and proxy;
+ops/bench/README.md), whatever it carries. So a stream waits between items, the longer the more
+streams share the replica: beyond ``items_per_s`` in all, tokens travel together instead of queueing
 up behind each other. First tokens and endings never wait. What waits for a slow reader is the
 tokens alone.
 """
@@ -10,15 +10,18 @@ tokens alone.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from shards.request import Delta, TokenLogprob
 
-# An eighth of what two cores passed on at most in that measurement: the rest is left to compute
-# and to answer with. 8 streams show what they have 16 times a second each, 64 of them twice.
-ITEMS_PER_S = 128
+# A tenth of every core: the rest is left to compute and to answer with. On two cores, 8 streams
+# show what they have 8 times a second each, 64 of them once.
+ITEMS_PER_S_AND_CORE = 32
+# What one event loop passes on beside its other work, however many cores there are.
+MOST_ITEMS_PER_S = 512
 # Nobody reads faster than this.
 LEAST_INTERVAL_S = 0.01
 
@@ -94,9 +97,10 @@ class _Gathered:
 class Streams:
     """Routes deltas by request id. Deltas of closed streams are dropped: their readers left."""
 
-    def __init__(self, items_per_s: float = ITEMS_PER_S) -> None:
+    def __init__(self, items_per_s: float | None = None) -> None:
+        """``items_per_s``: of all streams together; left out, what this machine's cores afford."""
         self._open: dict[str, Stream] = {}
-        self._items_per_s = items_per_s
+        self._items_per_s = affordable_items_per_s() if items_per_s is None else items_per_s
 
     @property
     def interval_s(self) -> float:
@@ -121,3 +125,8 @@ class Streams:
     def fail(self, error: BaseException) -> None:
         for stream in self._open.values():
             stream.fail(error)
+
+
+def affordable_items_per_s() -> float:
+    """By the cores that this process may run on."""
+    return min(ITEMS_PER_S_AND_CORE * len(os.sched_getaffinity(0)), MOST_ITEMS_PER_S)

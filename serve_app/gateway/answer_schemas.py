@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.gateway.choice import Finish
 from serve_app.gateway.refusals import ErrorObject
+from serve_app.preprocess.sizing import Scaling
 
 _Count = Annotated[int, Field(ge=0)]
 _Usd = Annotated[
@@ -78,10 +79,35 @@ class Choice(_Answer):
     logprobs: Logprobs | None
 
 
+class PictureShown(_Answer):
+    """How a picture came and how it is seen, in pixels, in the order in which the prompt shows it.
+
+    A document's page came as large as it is at its dots per inch. ``scaled_by``: the model's own
+    largest side, ``detail: low``, or the operator's limit of tokens for one picture or for all.
+    """
+
+    param: str
+    width: _Count
+    height: _Count
+    seen_width: _Count
+    seen_height: _Count
+    scaled_by: Scaling | None
+    tokens: _Count
+    frame: Annotated[int | None, Field(description="from 0, if frames were asked for")] = None
+    page: Annotated[int | None, Field(description="from 1, of a document")] = None
+
+
+class PictureCharged(PictureShown):
+    cached_tokens: _Count
+
+
 class PromptDetails(_Answer):
+    """``pictures``: of a prompt that has any."""
+
     cached_tokens: _Count
     image_tokens: _Count
     text_tokens: _Count
+    pictures: list[PictureCharged] | None = None
 
 
 class Cost(_Answer):
@@ -152,6 +178,7 @@ class Tokenization(_Answer):
     prompt_tokens: _Count
     text_tokens: _Count
     image_tokens: _Count
+    pictures: list[PictureShown]
     max_completion_tokens: _Count
     max_context_tokens: _Count
     quote: Quote

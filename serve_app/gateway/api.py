@@ -22,6 +22,7 @@ from serve_app.accounting.office import Office
 from serve_app.config import Config
 from serve_app.gateway.admin.routes import admin_routes
 from serve_app.gateway.auth import KeyCheck
+from serve_app.gateway.body_room import BodyRoom
 from serve_app.gateway.chat import Chat
 from serve_app.gateway.edge import MISTRAL_PREFIX, Edge
 from serve_app.gateway.error_body import http_error_response
@@ -32,6 +33,7 @@ from serve_app.gateway.owners import Owners
 from serve_app.gateway.routes import chat_routes, health_routes
 from serve_app.gateway.tiers import Tiers
 from serve_app.gateway.usage_routes import usage_routes
+from serve_app.in_hand import InHand
 from serve_app.telemetry import GatewayMetrics
 from serve_app.tracing import Tracing
 from shards.detokenizer import Vocabulary
@@ -64,7 +66,8 @@ def create_app(
 
     ``max_context_tokens`` is what the decoder groups can hold, prompt and answer together.
     """
-    chat = Chat(config, tiers, vocabulary, max_context_tokens)
+    patch_room = InHand(config.gateway.max_held_patch_bytes, "shown")
+    chat = Chat(config, tiers, vocabulary, max_context_tokens, patch_room)
     owners = Owners(chat, office)
 
     @asynccontextmanager
@@ -98,6 +101,7 @@ def create_app(
     )
     describe_chat(app)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(BodyRoom, max_bytes=config.gateway.max_held_body_bytes)
     app.add_middleware(Edge, untrained=config.model.untrained, metrics=metrics, tracing=tracing)
     return app
 

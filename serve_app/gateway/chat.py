@@ -18,10 +18,13 @@ from serve_app.gateway.fields import Dialect
 from serve_app.gateway.mistral_answer import MistralAnswer
 from serve_app.gateway.model_card import check_model
 from serve_app.gateway.openai_answer import OpenAIAnswer
+from serve_app.gateway.picture_body import picture_body
+from serve_app.gateway.pictures import PictureRules
 from serve_app.gateway.question import Question, question_of
 from serve_app.gateway.sampling import asked_max_tokens, sampling_of, with_room
 from serve_app.gateway.scribe import BodyScribe, EventScribe, Scribe
 from serve_app.gateway.tiers import Tiers
+from serve_app.in_hand import InHand
 from serve_app.messages import PrepareRequest, Prompt, Trail
 from shards.detokenizer import Vocabulary
 from shards.request import GenerationRequest, GrammarSpec, Sampling, Tenant
@@ -48,6 +51,7 @@ class Chat:
     tiers: Tiers
     vocabulary: Vocabulary
     max_context_tokens: int
+    patch_room: InHand
 
     def check(
         self, request_id: str, principal: Principal, dialect: Dialect, body: ChatBody
@@ -66,7 +70,7 @@ class Chat:
         most = gateway.max_pictures
         if principal.max_pictures is not None:
             most = min(most, principal.max_pictures)
-        question = question_of(body, most, self.config.preprocess.max_picture_bytes)
+        question = question_of(body, most, PictureRules.of(self.config.preprocess))
         grammar = grammar_of(body, question.prefix)
         return Asked(request_id, principal, dialect, body, question, sampling, most, grammar)
 
@@ -78,7 +82,9 @@ class Chat:
             question.conversation,
             question.pictures,
             asked.max_pictures,
+            self.max_context_tokens - (asked_max_tokens(asked.body) or 1),
             Trail(asked.principal.team_name),
+            self._tenant(asked.principal).cache_salt,
         )
         return await self.tiers.prepare(request)
 
@@ -122,7 +128,7 @@ class Chat:
             whole_calls=asked.dialect is Dialect.MISTRAL,
         )
 
-    def scribe(self, asked: Asked, prices: PriceSheet, created: int) -> Scribe:
+    def scribe(self, asked: Asked, prompt: Prompt, prices: PriceSheet, created: int) -> Scribe:
         """Writes the answer as the caller's client expects it; ``created``: Unix time, s."""
         shape = MistralAnswer if asked.dialect is Dialect.MISTRAL else OpenAIAnswer
         options = asked.body.stream_options
@@ -132,6 +138,7 @@ class Chat:
             model=self.config.model.name,
             prices=prices,
             vocabulary=self.vocabulary,
+            pictures=prompt.shown,
             logprobs=asked.body.logprobs,
             include_usage=bool(options and options.include_usage),
         )
@@ -148,6 +155,7 @@ class Chat:
             "prompt_tokens": len(prompt.token_ids),
             "text_tokens": prompt.text_tokens,
             "image_tokens": prompt.image_tokens,
+            "pictures": [picture_body(shown) for shown in prompt.shown],
             "max_completion_tokens": most,
             "max_context_tokens": self.max_context_tokens,
             "quote": {

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
+
+from serve_app.gateway.content_parts import Body, TextPart, UserPart
 
 STOPS_LIMIT = 16
 STOP_CHARS_LIMIT = 256
@@ -21,10 +23,6 @@ _CHOICES = ("auto", "none", "any", "required")
 
 def _as_parts(content: Any) -> Any:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
-
-
-def _as_url_object(image_url: Any) -> Any:
-    return {"url": image_url} if isinstance(image_url, str) else image_url
 
 
 def _as_list(stop: Any) -> Any:
@@ -49,32 +47,6 @@ def _not_obfuscated(include_obfuscation: Any) -> Any:
     return include_obfuscation
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class TextPart(_Body):
-    type: Literal["text"]
-    text: str
-    prompt_cache_breakpoint: Any = Field(None, description="ignored: a hint for caching")
-
-
-class ImageUrl(_Body):
-    url: str
-    detail: Literal["auto", "low", "high", "original"] | None = Field(
-        None, description="every picture is seen at full detail, whatever is asked"
-    )
-
-
-class ImagePart(_Body):
-    type: Literal["image_url"]
-    image_url: Annotated[
-        ImageUrl, BeforeValidator(_as_url_object, json_schema_input_type=str | ImageUrl)
-    ]
-    prompt_cache_breakpoint: Any = Field(None, description="ignored: a hint for caching")
-
-
-UserPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 Parts = Annotated[
     list[UserPart],
     Field(min_length=1),
@@ -85,31 +57,31 @@ Texts = Annotated[
 ]
 
 
-class FunctionCall(_Body):
+class FunctionCall(Body):
     name: str
     arguments: str | dict[str, Any]
 
 
-class ToolCallBody(_Body):
+class ToolCallBody(Body):
     id: str
     type: Literal["function"] = "function"
     function: FunctionCall
     index: int | None = None
 
 
-class SystemMessage(_Body):
+class SystemMessage(Body):
     role: Literal["system", "developer"]
     content: Texts
     name: None = None
 
 
-class UserMessage(_Body):
+class UserMessage(Body):
     role: Literal["user"]
     content: Parts
     name: None = None
 
 
-class AssistantMessage(_Body):
+class AssistantMessage(Body):
     role: Literal["assistant"]
     content: Texts | None = None
     tool_calls: list[ToolCallBody] | None = None
@@ -121,7 +93,7 @@ class AssistantMessage(_Body):
     function_call: None = None
 
 
-class ToolMessage(_Body):
+class ToolMessage(Body):
     role: Literal["tool"]
     content: Texts
     tool_call_id: str
@@ -133,7 +105,7 @@ Message = Annotated[
 ]
 
 
-class FunctionBody(_Body):
+class FunctionBody(Body):
     name: str = Field(pattern=_NAME)
     description: str | None = None
     parameters: dict[str, Any] | None = None
@@ -142,38 +114,38 @@ class FunctionBody(_Body):
     )
 
 
-class ToolBody(_Body):
+class ToolBody(Body):
     type: Literal["function"]
     function: FunctionBody
 
 
-class ChosenFunction(_Body):
+class ChosenFunction(Body):
     name: str
 
 
-class NamedTool(_Body):
+class NamedTool(Body):
     type: Literal["function"] = "function"
     function: ChosenFunction
 
 
-class ToolChoice(_Body):
+class ToolChoice(Body):
     """``function`` is there for a named one."""
 
     type: Literal["auto", "none", "any", "required", "function"] = "auto"
     function: ChosenFunction | None = None
 
 
-class TextFormat(_Body):
+class TextFormat(Body):
     type: Literal["text"]
     json_schema: None = None
 
 
-class JsonObjectFormat(_Body):
+class JsonObjectFormat(Body):
     type: Literal["json_object"]
     json_schema: None = None
 
 
-class NamedSchema(_Body):
+class NamedSchema(Body):
     name: str = Field(pattern=_NAME)
     description: str | None = None
     schema_: dict[str, Any] | None = Field(
@@ -184,7 +156,7 @@ class NamedSchema(_Body):
     )
 
 
-class JsonSchemaFormat(_Body):
+class JsonSchemaFormat(Body):
     type: Literal["json_schema"]
     json_schema: NamedSchema
 
@@ -194,7 +166,7 @@ ResponseFormat = Annotated[
 ]
 
 
-class StreamOptions(_Body):
+class StreamOptions(Body):
     include_usage: bool | None = None
     include_obfuscation: Annotated[bool | None, BeforeValidator(_not_obfuscated)] = None
 
@@ -202,7 +174,7 @@ class StreamOptions(_Body):
 StopString = Annotated[str, Field(min_length=1, max_length=STOP_CHARS_LIMIT)]
 
 
-class ChatBody(_Body):
+class ChatBody(Body):
     model: str
     messages: list[Message] = Field(min_length=1)
     temperature: float | None = None

@@ -19,7 +19,9 @@ class MistralAnswer(OpenAIAnswer):
     def chunk(self, piece: Piece, *, opening: bool, last_usage: Usage | None) -> dict[str, Any]:
         """Usage rides on the last chunk, asked for or not."""
         chunk = self._chunk([self._step(piece, opening=opening)])
-        return chunk if last_usage is None else {**chunk, "usage": last_usage.body(self.prices)}
+        if last_usage is None:
+            return chunk
+        return {**chunk, "usage": last_usage.body(self.prices, self.pictures)}
 
     def usage_chunk(self, usage: Usage) -> dict[str, Any] | None:  # noqa: ARG002  (has ridden)
         return None

@@ -11,6 +11,7 @@ from serve_app.errors import ApiError
 from serve_app.gateway.choice import Finish, Piece
 from serve_app.gateway.error_body import error_object
 from serve_app.gateway.usage import Usage
+from serve_app.messages import Shown
 from shards.call_reader import CallPart
 from shards.detokenizer import Vocabulary
 from shards.request import TokenLogprob
@@ -25,6 +26,7 @@ class OpenAIAnswer:
 
     Attributes:
         created: Unix time, s.
+        pictures: of the prompt, in its order.
         include_usage: the stream ends with a chunk of its own for usage.
     """
 
@@ -33,6 +35,7 @@ class OpenAIAnswer:
     model: str
     prices: PriceSheet
     vocabulary: Vocabulary
+    pictures: tuple[Shown, ...] = ()
     logprobs: bool = False
     include_usage: bool = False
 
@@ -53,7 +56,7 @@ class OpenAIAnswer:
                 }
                 for choice in choices
             ],
-            "usage": usage.body(self.prices),
+            "usage": usage.body(self.prices, self.pictures),
         }
 
     def chunk(self, piece: Piece, *, opening: bool, last_usage: Usage | None) -> dict[str, Any]:
@@ -65,7 +68,7 @@ class OpenAIAnswer:
         """What follows the last piece."""
         if not self.include_usage:
             return None
-        return {**self._chunk([]), "usage": usage.body(self.prices)}
+        return {**self._chunk([]), "usage": usage.body(self.prices, self.pictures)}
 
     def failure_chunk(self, error: ApiError, running: Sequence[int]) -> dict[str, Any]:
         """The end of an interrupted stream: openai's client raises ``error``, mistralai's sees the

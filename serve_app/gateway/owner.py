@@ -34,6 +34,8 @@ from serve_app.gateway.reckoning import Reckoning
 from serve_app.gateway.scribe import Scribe
 from serve_app.gateway.transcript import Head, Transcript
 from serve_app.log import logger
+from serve_app.messages import Prompt
+from serve_app.preprocess.wire import PATCH_BYTES
 from shards.request import Delta
 
 # An abort takes a step of the engine; a group that has not ended a stream by then never will.
@@ -144,13 +146,18 @@ class Owner:
         self.transcript.end()
 
     async def _answer(self, claim: Claim | None) -> None:
+        prompt = await self._chat.prompt(self.asked)
+        # Its patches lie in the object store until the answer is complete.
+        with self._chat.patch_room.taken(PATCH_BYTES * prompt.patch_count):
+            await self._answer_to(prompt, claim)
+
+    async def _answer_to(self, prompt: Prompt, claim: Claim | None) -> None:
         asked, chat = self.asked, self._chat
-        prompt = await chat.prompt(asked)
         request = chat.generation_request(asked, prompt)
         sampling = request.sampling
         prices = self._office.prices.current(chat.config.model.name)
         generation = Generation(chat.reading_rules(asked, prompt, sampling), sampling.n)
-        scribe = chat.scribe(asked, prices, self._created)
+        scribe = chat.scribe(asked, prompt, prices, self._created)
         # Never cancelled while it is held: who leaves meanwhile is seen once the hold is there.
         self._stage = _Stage.HOLDING
         hold = await self._office.ledger.hold(chat.hold_request(asked, prompt, sampling, prices))

@@ -1,53 +1,103 @@
-"""Pictures out of data URLs. Only the wrapping is looked at here; decoding is preprocessing's."""
+"""Pictures and documents that parts of a message carry, and addresses of pictures.
+
+Only the wrapping is looked at here; decoding and fetching are preprocessing's.
+"""
 
 from __future__ import annotations
 
-import binascii
 import re
+from dataclasses import dataclass
 
 from serve_app.errors import InvalidRequest
+from serve_app.gateway.content_parts import DocumentPart, ImagePart, page_ranges
+from serve_app.gateway.data_urls import Carried
+from serve_app.messages import PictureSource
+from serve_app.preparing import Preprocess
+from serve_app.preprocess.picture_urls import UrlPolicy
+from serve_app.preprocess.rules import MEDIA_TYPES
+from serve_app.preprocess.wish import FIRST_FRAME, Frames, Pages
 
-MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")
-_DATA_URL = re.compile(r"data:(?P<media>[\w.+-]*/?[\w.+-]*)(?:;[\w.+-]+=[\w.+-]*)*;base64,", re.I)
-_SPELLINGS = {"image/jpg": "image/jpeg"}
+DOCUMENTS = Carried("document", ("application/pdf",))
+_ADDRESS = re.compile(r"https?:", re.I)
 
 
-def picture_bytes(url: str, param: str, max_bytes: int) -> bytes:
-    """The encoded picture inside ``url``.
+@dataclass(frozen=True, slots=True)
+class PictureRules:
+    """What is taken.
+
+    Attributes:
+        pictures: what data URLs of pictures may hold.
+        max_bytes: of a picture that is sent along.
+        addresses: which are fetched.
+        max_frames: of one picture.
+        max_document_bytes: None where documents are not taken.
+        dpi: of a document whose sender names none.
+    """
+
+    pictures: Carried
+    max_bytes: int
+    addresses: UrlPolicy
+    max_frames: int
+    max_document_bytes: int | None
+    dpi: int
+
+    @classmethod
+    def of(cls, config: Preprocess) -> PictureRules:
+        documents = config.documents
+        types = tuple(media for form in config.formats for media in MEDIA_TYPES[form])
+        return cls(
+            pictures=Carried("picture", types),
+            max_bytes=config.max_picture_bytes,
+            addresses=UrlPolicy.of(config.fetch),
+            max_frames=config.max_frames,
+            max_document_bytes=documents.max_bytes if documents.enabled else None,
+            dpi=documents.dpi,
+        )
+
+
+def source_of(part: ImagePart | DocumentPart, place: str, rules: PictureRules) -> PictureSource:
+    """What the part at ``place`` in the body carries, or its address if it may be fetched.
 
     Raises:
-        InvalidRequest: not a base64 data URL of a type we read, or too large; ``param`` names it.
+        InvalidRequest: neither; the field is named.
     """
-    if url[:5].lower() == "http:" or url[:6].lower() == "https:":
+    if isinstance(part, ImagePart):
+        return _picture(part, f"{place}.image_url", rules)
+    return _document(part, f"{place}.document_url", rules)
+
+
+def _picture(part: ImagePart, param: str, rules: PictureRules) -> PictureSource:
+    url, detail = part.image_url.url, part.image_url.detail or "auto"
+    frames = _frames(part, param, rules)
+    if _ADDRESS.match(url):
+        rules.addresses.check(url, param)
+        return PictureSource(b"", param, url, frames, detail)
+    data = rules.pictures.bytes_of(url, param, rules.max_bytes)
+    return PictureSource(data, param, None, frames, detail)
+
+
+def _frames(part: ImagePart, param: str, rules: PictureRules) -> Frames:
+    asked = part.image_url.frames
+    if asked is None:
+        return FIRST_FRAME
+    indices = tuple(asked.indices or ())
+    if (asked.count or len(indices)) > rules.max_frames:
         raise InvalidRequest(
-            "picture addresses are not fetched; send the picture itself as a data: URL",
+            f"{asked.count or len(indices)} frames are asked for; at most {rules.max_frames} may be"
+            " of one picture",
+            param=f"{param}.frames",
+            code="too_many_frames",
+        )
+    return Frames(asked.count, indices)
+
+
+def _document(part: DocumentPart, param: str, rules: PictureRules) -> PictureSource:
+    if rules.max_document_bytes is None:
+        raise InvalidRequest(
+            "documents are not enabled here; send pages as pictures",
             param=param,
             code="unsupported_value",
         )
-    head = _DATA_URL.match(url)
-    if head is None:
-        raise InvalidRequest(
-            "a picture must be a data URL such as 'data:image/png;base64,…'", param=param
-        )
-    media = head["media"].lower()
-    if _SPELLINGS.get(media, media) not in MEDIA_TYPES:
-        raise InvalidRequest(
-            f"pictures may be {', '.join(MEDIA_TYPES)}, not '{media[:40]}'",
-            param=param,
-            code="unsupported_value",
-        )
-    encoded = url[head.end() :]
-    too_large = InvalidRequest(
-        f"the picture is larger than {max_bytes} bytes", param=param, code="picture_too_large"
-    )
-    if len(encoded) // 4 * 3 > max_bytes + 2:  # at most two bytes of that are padding
-        raise too_large
-    try:
-        picture = binascii.a2b_base64(encoded, strict_mode=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest("the picture is not valid base64", param=param) from None
-    if len(picture) > max_bytes:
-        raise too_large
-    if not picture:
-        raise InvalidRequest("the picture is empty", param=param)
-    return picture
+    data = DOCUMENTS.bytes_of(part.document_url, param, rules.max_document_bytes)
+    pages = Pages(page_ranges(part.pages) if part.pages else (), part.dpi or rules.dpi)
+    return PictureSource(data, param, None, pages, part.detail or "auto")

@@ -10,15 +10,14 @@ from serve_app.errors import InvalidRequest
 from serve_app.gateway.chat_body import (
     AssistantMessage,
     ChatBody,
-    ImagePart,
     SystemMessage,
-    TextPart,
     ToolBody,
     ToolCallBody,
     ToolMessage,
 )
 from serve_app.gateway.chat_body import Message as MessageBody
-from serve_app.gateway.pictures import picture_bytes
+from serve_app.gateway.content_parts import DocumentPart, ImagePart, TextPart
+from serve_app.gateway.pictures import PictureRules, source_of
 from serve_app.messages import PictureSource
 from shards.conversation import Conversation, Image, Message, Text, Tool, ToolCall
 
@@ -39,33 +38,31 @@ class Question:
         return "".join(part.text for part in last.content if isinstance(part, Text))
 
 
-def question_of(body: ChatBody, max_pictures: int, max_picture_bytes: int) -> Question:
+def question_of(body: ChatBody, max_pictures: int, rules: PictureRules) -> Question:
     """Raises InvalidRequest: too many pictures, a bad picture, or a message that says nothing."""
-    urls = _picture_urls(body.messages)
-    if len(urls) > max_pictures:
+    seen = _seen_parts(body.messages)
+    if len(seen) > max_pictures:
         raise InvalidRequest(
-            f"a request may hold {max_pictures} pictures, not {len(urls)}",
+            f"a request may hold {max_pictures} pictures, not {len(seen)}",
             param="messages",
             code="too_many_pictures",
         )
-    pictures = tuple(
-        PictureSource(picture_bytes(url, param, max_picture_bytes), param) for param, url in urls
-    )
+    pictures = tuple(source_of(part, place, rules) for place, part in seen)
     messages, index = [], 0
     for number, message in enumerate(body.messages):
         messages.append(_message(message, f"messages[{number}]", index))
-        index += sum(isinstance(part, ImagePart) for part in message.content or ())
+        index += sum(not isinstance(part, TextPart) for part in message.content or ())
     tools = () if body.tool_choice.type == "none" else tuple(map(_tool, body.tools))
     return Question(Conversation(tuple(messages), tools), pictures)
 
 
-def _picture_urls(messages: Sequence[MessageBody]) -> list[tuple[str, str]]:
-    """(param, URL) of every picture, in reading order."""
+def _seen_parts(messages: Sequence[MessageBody]) -> list[tuple[str, ImagePart | DocumentPart]]:
+    """(place, part) of every picture and document, in reading order."""
     return [
-        (f"messages[{number}].content[{place}].image_url", part.image_url.url)
+        (f"messages[{number}].content[{place}]", part)
         for number, message in enumerate(messages)
         for place, part in enumerate(message.content or ())
-        if isinstance(part, ImagePart)
+        if not isinstance(part, TextPart)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,8 @@ from serve_app.accounting.hold import Charge
 from serve_app.accounting.money import CURRENCY, format_usd
 from serve_app.accounting.prices import PriceSheet
 from serve_app.accounting.tokens import Tokens
+from serve_app.gateway.picture_body import charged_pictures
+from serve_app.messages import Shown
 from shards.request import Delta
 
 
@@ -22,9 +25,14 @@ class Usage:
         """The total as an exact decimal string."""
         return format_usd(prices.cost(self.tokens))
 
-    def body(self, prices: PriceSheet) -> dict[str, Any]:
-        """The ``usage`` object of an answer; its cost is what the ledger's lines add up to."""
+    def body(self, prices: PriceSheet, pictures: Sequence[Shown] = ()) -> dict[str, Any]:
+        """The ``usage`` object of an answer; its cost is what the ledger's lines add up to.
+
+        Args:
+            pictures: of the prompt, in its order; of a prompt without any, nothing is said.
+        """
         tokens = self.tokens
+        shown = charged_pictures(pictures, tokens.cached_image)
         output = prices.cost(Tokens(output=tokens.output))
         total = prices.cost(tokens)
         return {
@@ -35,6 +43,7 @@ class Usage:
                 "cached_tokens": tokens.cached_text + tokens.cached_image,
                 "image_tokens": tokens.image + tokens.cached_image,
                 "text_tokens": tokens.text + tokens.cached_text,
+                **({"pictures": shown} if shown else {}),
             },
             "cost": {
                 "currency": CURRENCY,

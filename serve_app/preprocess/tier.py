@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
+from typing import TypeVar
 
 from serve_app.config import Config
 from serve_app.errors import ApiError
@@ -14,44 +14,60 @@ from serve_app.garbage import spare_what_is_loaded
 from serve_app.log import logger
 from serve_app.messages import Patches, PrepareRequest, Prompt
 from serve_app.observed import observed
-from serve_app.preprocess.prepare import PreparedPrompt, Preparer
+from serve_app.preprocess.cutter import Cutter
+from serve_app.preprocess.fetch import Fetcher
+from serve_app.preprocess.patch_cache import PatchCache
+from serve_app.preprocess.prepare import Preparer
+from serve_app.preprocess.workers import Workers
 from serve_app.serve_handles import put_array
-from serve_app.telemetry import PreprocessMetrics
+from serve_app.telemetry import FetchMetrics, PreprocessMetrics, WorkerMetrics
 from shards.errors import RequestError
 from shards.tokenizer import Tokenizer
 
 _logger = logger(__name__)
+T = TypeVar("T")
 
 
 class Preprocess:
-    """Serve deployment; ``threads`` requests at a time leave the event loop free."""
+    """Serve deployment. The event loop only directs: ``threads`` tokenise, workers decode."""
 
     def __init__(self, config: Config) -> None:
         self._tracing = observed(config, "preprocess")
-        self._preparer = Preparer(Tokenizer.from_folder(config.model.path), config.preprocess)
+        self._metrics = PreprocessMetrics()
+        self._workers = Workers(config.preprocess, WorkerMetrics())
+        self._preparer = Preparer(
+            Tokenizer.from_folder(config.model.path),
+            config.preprocess,
+            Cutter(
+                config.preprocess,
+                self._workers,
+                put_array,
+                PatchCache(config.patch_cache_bytes, self._metrics.cached_bytes.set),
+            ),
+            self._in_a_thread,
+        )
         self._pool = ThreadPoolExecutor(config.preprocess.threads, thread_name_prefix="prepare")
+        self._fetcher = Fetcher(config.preprocess, FetchMetrics())
         self._threads = config.preprocess.threads
         self._taken_in = 0
-        self._metrics = PreprocessMetrics()
         spare_what_is_loaded()
 
     async def prepare(self, request: PrepareRequest) -> Prompt:
         """Raises:
-        ApiError, RequestError: the conversation or a picture is invalid (field named).
+        ApiError, RequestError: the conversation or a picture is invalid, or cannot be fetched
+            (field named).
         """
-        arrived, arrived_ns = time.perf_counter(), time.time_ns()
-        self._count(1)
+        arrived_ns = time.time_ns()
         error: str | None = None
         try:
-            loop = asyncio.get_running_loop()
-            prompt = await loop.run_in_executor(self._pool, self._prepare, request, arrived)
+            async with self._fetcher.filled(request) as whole:
+                prompt = await self._prepare(whole)
         except Exception as raised:
             error = type(raised).__name__
             if isinstance(raised, ApiError | RequestError):
                 self._metrics.refused.inc()
             raise
         finally:
-            self._count(-1)
             self._tell(request, arrived_ns, error)
         _logger.info(
             "prepared",
@@ -61,6 +77,35 @@ class Preprocess:
             image_tokens=prompt.image_tokens,
         )
         return prompt
+
+    async def _prepare(self, request: PrepareRequest) -> Prompt:
+        started = time.perf_counter()
+        prepared = await self._preparer.prepare(request)
+        known = sum(cut.known for cut in prepared.pictures)
+        self._metrics.pictures.inc(len(prepared.pictures) - known)
+        self._metrics.known_pictures.inc(known)
+        self._metrics.seconds.observe(time.perf_counter() - started)
+        return Prompt(
+            prepared.token_ids,
+            prepared.text_tokens,
+            prepared.image_tokens,
+            tuple(Patches(cut.picture, cut.patches) for cut in prepared.pictures),
+            prepared.shown,
+        )
+
+    async def _in_a_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        self._count(1)
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(
+                self._pool, self._begin, time.perf_counter(), work, *arguments
+            )
+        finally:
+            self._count(-1)
+
+    def _begin(self, arrived: float, work: Callable[..., T], *arguments: object) -> T:
+        self._metrics.queue_seconds.observe(time.perf_counter() - arrived)
+        return work(*arguments)
 
     def _tell(self, request: PrepareRequest, arrived_ns: int, error: str | None) -> None:
         if self._tracing is not None:
@@ -78,19 +123,3 @@ class Preprocess:
     def _count(self, more: int) -> None:
         self._taken_in += more
         self._metrics.waiting.set(max(0, self._taken_in - self._threads))
-
-    def _prepare(self, request: PrepareRequest, arrived: float) -> Prompt:
-        started = time.perf_counter()
-        self._metrics.queue_seconds.observe(started - arrived)
-        prepared = self._preparer.prepare(request)
-        # A picture that stands in several turns is one array, and is stored once.
-        stored = {id(array): put_array(array) for array in _distinct(prepared)}
-        patches = tuple(Patches(picture, stored[id(array)]) for picture, array in prepared.pictures)
-        if patches:
-            self._metrics.pictures.inc(len(patches))
-        self._metrics.seconds.observe(time.perf_counter() - started)
-        return Prompt(prepared.token_ids, prepared.text_tokens, prepared.image_tokens, patches)
-
-
-def _distinct(prepared: PreparedPrompt) -> list[np.ndarray]:
-    return list({id(array): array for _, array in prepared.pictures}.values())

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t PAIR = 2 * W;       // keys whose scores are added up at once
 constexpr int64_t KEYS = 4 * PAIR;    // of a tile, for which maximum and sum are updated once
-constexpr int64_t MOST_ROWS = 128;    // that share a transposed tile of keys
+constexpr int64_t MOST_ROWS = 256;    // that share a transposed tile of keys
 constexpr int64_t GROUP = 32;         // of them, that take a tile in turn
 constexpr int SCORE_ROWS = W == 16 ? 8 : 4;
 constexpr int VALUE_ROWS = 4;
@@ -58,8 +58,8 @@ struct Desk {
 };
 
 // Keys [first, first + count) as pairs of [width, PAIR], and where each position's values lie.
-// With `gather`, and where channels are filled up, values are copied to the desk: the rows of a cache
-// lie so far apart that few of them fit a first-level cache together.
+// With `gather`, and where channels are filled up, values are copied to the desk: those of a source
+// lie so far apart that few of its rows fit a first-level cache together.
 void fetch(Desk& desk, const Past& past, int64_t first, int64_t count, int64_t dim, int64_t width,
            bool gather) {
   const float* key_rows[KEYS];
@@ -114,27 +114,33 @@ inline void weigh(Desk& desk, int64_t m, int64_t row, int64_t seen, int64_t coun
   float* scores = desk.scores.data() + m * KEYS;
   if (seen > KEYS) seen = KEYS;
   if (seen < 0) seen = 0;
-  const int64_t stop = (seen + W - 1) / W * W;
+  const int64_t stop = (seen + PAIR - 1) / PAIR * PAIR;
   for (int64_t j = seen; j < stop; j++) scores[j] = NEVER;
   for (int64_t j = stop; j < count; j += W) store(scores + j, V{});
   if (stop == 0) return;
-  V most = load(scores);
-  for (int64_t j = W; j < stop; j += W) most = larger(most, load(scores + j));
-  const float here = maximum(most), before = desk.top[row];
-  const float top = here > before ? here : before;
-  V added = {};
-  for (int64_t j = 0; j < stop; j += W) {
-    const V weights = fading(load(scores + j) - top);
-    store(scores + j, weights);
-    added += weights;
+  V most = load(scores), most_high = load(scores + W);
+  for (int64_t j = PAIR; j < stop; j += PAIR) {
+    most = larger(most, load(scores + j));
+    most_high = larger(most_high, load(scores + j + W));
   }
+  const float here = maximum(larger(most, most_high)), before = desk.top[row];
+  const float top = here > before ? here : before;
+  V low = {}, high = {};
+  for (int64_t j = 0; j < stop; j += PAIR) {
+    const V p = fading(load(scores + j) - top), q = fading(load(scores + j + W) - top);
+    store(scores + j, p);
+    store(scores + j + W, q);
+    low += p;
+    high += q;
+  }
+  const float added = sum(low + high);
   if (top == before) {
-    desk.total[row] += sum(added);
+    desk.total[row] += added;
     return;
   }
   const float fade = fading(splat(before - top))[0];
   desk.top[row] = top;
-  desk.total[row] = desk.total[row] * fade + sum(added);
+  desk.total[row] = desk.total[row] * fade + added;
   float* sums = desk.sums.data() + row * width;
   for (int64_t d = 0; d < width; d += W) store(sums + d, load(sums + d) * fade);
 }
@@ -160,10 +166,18 @@ inline void add_values(Desk& desk, int64_t tile_row, int64_t row, int64_t count,
 
 template <int M>
 inline void add_values(Desk& desk, int64_t tile_row, int64_t row, int64_t count, int64_t width) {
-  int64_t d = 0;
-  for (; d + CHANNELS * W <= width; d += CHANNELS * W)
-    add_values<M, CHANNELS>(desk, tile_row, row, count, d, width);
-  for (; d < width; d += W) add_values<M, 1>(desk, tile_row, row, count, d, width);
+  static_assert(CHANNELS <= 4, "a case for every number of registers");
+  for (int64_t d = 0, taken; d < width; d += taken * W) {
+    // As evenly as they go: five registers are three and two.
+    const int64_t left = (width - d) / W, parts = (left + CHANNELS - 1) / CHANNELS;
+    taken = (left + parts - 1) / parts;
+    switch (taken) {
+      case 1: add_values<M, 1>(desk, tile_row, row, count, d, width); break;
+      case 2: add_values<M, 2>(desk, tile_row, row, count, d, width); break;
+      case 3: add_values<M, 3>(desk, tile_row, row, count, d, width); break;
+      default: add_values<M, CHANNELS>(desk, tile_row, row, count, d, width);
+    }
+  }
 }
 
 inline void score(Desk& desk, int64_t tile_row, int64_t row, int64_t rows, int64_t count,
@@ -211,16 +225,16 @@ inline void attend(Desk& desk, const Row* rows, int64_t start, int64_t stop, int
       add_values(desk, r - start, r, least(VALUE_ROWS, stop - r), keys[r - start], width);
 }
 
-// Rows of one key head; `seen` does not fall from one row to the next. Not inlined: in its caller the
-// compiler knows the desk for a thread's own, and asks for its address again at every use.
+// Rows of one key head; `seen` does not fall from one row to the next. Not inlined: where the
+// compiler knows the desk for a thread's own, it asks for its address again at every use.
 __attribute__((noinline)) void attend(Desk& desk, const Row* rows, int64_t count,
                                       const Past& past, int64_t dim) {
   const int64_t width = (dim + W - 1) / W * W;
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
   desk.lay(width);
   for (int64_t r = 0; r < count; r++)
-    for (int64_t d = 0; d < width; d++)
-      desk.queries[r * width + d] = d < dim ? rows[r].query[d] * scale : 0.0f;
+    for (int64_t d = 0; d < width; d += W)
+      store(desk.queries.data() + r * width + d, load_part(rows[r].query + d, dim - d) * scale);
 
   const int64_t length = rows[count - 1].seen;
   for (int64_t first = 0; first < length; first += KEYS) {
@@ -228,9 +242,11 @@ __attribute__((noinline)) void attend(Desk& desk, const Row* rows, int64_t count
     for (int64_t r = 0; r < count; r += GROUP)
       attend(desk, rows, r, least(r + GROUP, count), first, width);
   }
-  for (int64_t r = 0; r < count; r++)
-    for (int64_t d = 0; d < dim; d++)
-      rows[r].out[d] = desk.sums[r * width + d] / desk.total[r];
+  for (int64_t r = 0; r < count; r++) {
+    float* sums = desk.sums.data() + r * width;
+    for (int64_t d = 0; d < width; d += W) store(sums + d, load(sums + d) / desk.total[r]);
+    std::memcpy(rows[r].out, sums, sizeof(float) * dim);
+  }
 }
 
 }  // namespace

@@ -27,8 +27,10 @@ _COMPILERS = ("g++", "c++")
 _TIMEOUT_S = 120.0
 
 
-def library(cache: Path) -> Path:
+def library(cache: Path, sources: Path = SOURCES) -> Path:
     """The shared library in ``cache``, built there if need be; of several processes one builds.
+
+    ``sources``: the folder whose C++ files it is made of.
 
     Raises:
         KernelError: no compiler, it failed, or the folder cannot be written.
@@ -38,11 +40,11 @@ def library(cache: Path) -> Path:
         raise KernelError(f"no C++ compiler: none of {', '.join(_COMPILERS)} is on PATH")
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = cache / f"kernels-{_digest(compiler)}.so"
+        path = cache / f"{sources.name}-{_digest(compiler, sources)}.so"
         with (cache / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
-                _build(compiler, path)
+                _build(compiler, sources, path)
     except OSError as error:
         raise KernelError(f"cannot keep kernels in {cache}: {error}") from error
     return path
@@ -61,8 +63,8 @@ def cache_folder() -> Path:
     return Path(base) / "pixtral-serve" / "kernels"
 
 
-def _digest(compiler: str) -> str:
-    parts = [path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]*"))]
+def _digest(compiler: str, sources: Path) -> str:
+    parts = [path.read_bytes() for path in sorted(sources.glob("*.[ch]*"))]
     parts += [" ".join(FLAGS).encode(), _run([compiler, "--version"]).encode(), _processor()]
     digest = hashlib.sha256()
     for part in parts:
@@ -80,11 +82,11 @@ def _processor() -> bytes:
     return b"\n".join([platform.machine().encode(), *told])
 
 
-def _build(compiler: str, path: Path) -> None:
+def _build(compiler: str, sources: Path, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as name:
         folder = Path(name)
         objects = []
-        for source in sorted(SOURCES.glob("*.cpp")):
+        for source in sorted(sources.glob("*.cpp")):
             objects.append(str(folder / f"{source.stem}.o"))
             _run([compiler, *FLAGS, "-c", str(source), "-o", objects[-1]])
         # Linked without OpenMP: the runtime that torch brought is taken, so that its threads are

@@ -110,10 +110,11 @@ class NativeKernels(Kernels):
         qkv: Tensor,
         heads: Heads,
         rotation: Rotation,
-        cache: PagedCache,
+        cache: PagedCache | None,
         layout: StepLayout,
     ) -> Tensor:
-        if not _covered(qkv, cache.keys) or not _groups(heads):
+        covered = cache is not None and _covered(qkv, cache.keys)
+        if cache is None or not covered or not _groups(heads):
             return super().attend_paged(qkv, heads, rotation, cache, layout)
         qkv = qkv.contiguous()
         self._rotate(qkv, heads, rotation, layout.slots, cache)

@@ -1,7 +1,7 @@
-// y = x W^T + bias for float32, weights as the checkpoint has them: rows of K inputs, one per output.
+// y = x W^T + bias for float32, weights as the checkpoint has them: rows of K, one an output.
 //
-// An element of y is W sums, each over every W-th input in turn, then added up in sum()'s order. That
-// can be had in two ways, and a row's bits are the same in both:
+// An element of y is W sums, each over every W-th input in turn, then added up in sum()'s order.
+// That can be had in two ways, and a row's bits are the same in both:
 //
 //   few rows of x    a register holds the W sums of one element; W streams past once, the next rows
 //                    of it fetched while these are used
@@ -26,7 +26,7 @@ constexpr int TALL = W == 16 ? 14 : 6;            // rows of x in a tile of many
 constexpr int WIDE = 2 * W;                       // outputs in it
 constexpr int SUMS_BITS = W == 16 ? 4 : 3;
 constexpr int64_t CHUNK = 448;                    // rows of x laid out at once
-constexpr int64_t BLOCK_BYTES = 384 * 1024;       // of W, half a second-level cache
+constexpr int64_t BLOCK_BYTES = 384 * 1024;       // of W, that fit a second-level cache
 constexpr int64_t WORTH_A_THREAD = 64 * 1024;     // multiplications
 
 struct Product {
@@ -127,8 +127,8 @@ void stream(const Product& p, int64_t first, int64_t last) {
   }
 }
 
-// Which of the W sums is taken as the `turn`-th: sum() adds lanes whose highest bit differs first, so
-// in this order neighbours are added, then neighbouring pairs.
+// Which of the W sums is taken as the `turn`-th: sum() adds lanes whose highest bit differs first,
+// so in this order neighbours are added, then neighbouring pairs.
 inline int lane_of(int turn) {
   int lane = 0;
   for (int bit = 0; bit < SUMS_BITS; bit++) lane |= (turn >> bit & 1) << (SUMS_BITS - 1 - bit);
@@ -187,19 +187,18 @@ constexpr std::array<Meet, sizeof...(M)> by_rows(std::integer_sequence<int, M...
 
 constexpr auto MEET = by_rows(std::make_integer_sequence<int, TALL>{});
 
-// Rows of W [WIDE, K] from `w` on, of which `outputs` are there, laid out as meet() takes them.
-void lay_out_panel(const float* w, int64_t outputs, int64_t K, float* to) {
-  lay_out(w, outputs < W ? outputs : W, K, WIDE, to);
-  lay_out(w + W * K, outputs < WIDE ? outputs - W : W, K, WIDE, to + W);
-}
-
-// All of y, the rows of x a chunk at a time. Each thread takes panels of WIDE outputs; of `gated`
-// products the gate's and the other's, so that what is to be gated stays in its cache.
+// All of y, the rows of x a chunk at a time. Each thread takes some panels of WIDE outputs; of
+// `gated` products the gate's and the other's, so that what is to be gated stays in its cache.
 template <bool gated>
 void meet(const Product& p, int64_t threads) {
   static thread_local std::vector<float> laid_out;
-  const int64_t K = p.inputs, steps = (K + W - 1) / W, panel_size = W * steps * WIDE;
-  const int64_t panels = (p.outputs + WIDE - 1) / WIDE;
+  constexpr int64_t matrices = gated ? 2 : 1;
+  const int64_t K = p.inputs, steps = (K + W - 1) / W;
+  const int64_t panels = (p.outputs + WIDE - 1) / WIDE, panel_size = W * steps * WIDE;
+  const int64_t panel_bytes = matrices * panel_size * static_cast<int64_t>(sizeof(float));
+  const int64_t fitting = BLOCK_BYTES / panel_bytes;
+  const int64_t fair = panels / (threads * 3);
+  const int64_t some = fitting < 1 || fair < 1 ? 1 : fitting < fair ? fitting : fair;
   for (int64_t first = 0, chunk; first < p.rows; first += chunk) {
     chunk = tile_rows(first, p.rows, CHUNK);
     struct Tile {
@@ -213,31 +212,39 @@ void meet(const Product& p, int64_t threads) {
     float* const xs = laid_out.data();
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-      static thread_local std::vector<float> panel;
-      panel.resize((gated ? 2 : 1) * panel_size);
-      float* const ws = panel.data();
+      static thread_local std::vector<float> weights;
+      weights.resize(some * matrices * panel_size);
+      float* const ws = weights.data();
 #pragma omp for
       for (int64_t t = 0; t < count; t++)
         lay_out(p.x + (first + tiles[t].row) * K, tiles[t].rows, K, W, xs + t * size);
 #pragma omp for schedule(dynamic)
-      for (int64_t o = 0; o < panels; o++) {
-        const int64_t output = o * WIDE, left = p.outputs - output;
-        const int64_t outputs = left < WIDE ? left : WIDE;
-        const float* bias = p.bias ? p.bias + output : nullptr;
-        lay_out_panel(p.w + output * K, left, K, ws);
-        if (gated) lay_out_panel(p.w + (p.outputs + output) * K, left, K, ws + panel_size);
+      for (int64_t begin = 0; begin < panels; begin += some) {
+        const int64_t end = begin + some < panels ? begin + some : panels;
+        for (int64_t o = begin; o < end; o++) {
+          for (int64_t half = 0; half < 2 * matrices; half++) {
+            const int64_t output = o * WIDE + half % 2 * W, left = p.outputs - output;
+            const float* w = p.w + (half / 2 * p.outputs + output) * K;
+            lay_out(w, left < W ? left : W, K, WIDE,
+                    ws + ((o - begin) * matrices + half / 2) * panel_size + half % 2 * W);
+          }
+        }
         for (int64_t t = 0; t < count; t++) {
-          const Meet meet = MEET[tiles[t].rows - 1];
-          const float* x = xs + t * size;
-          float* y = p.y + (first + tiles[t].row) * p.stride + output;
-          if (gated) {
-            float gate[TALL * WIDE], up[TALL * WIDE];
-            meet(x, ws, steps, nullptr, gate, WIDE, outputs);
-            meet(x, ws + panel_size, steps, nullptr, up, WIDE, outputs);
-            for (int64_t m = 0; m < tiles[t].rows; m++)
-              gate_row(gate + m * WIDE, up + m * WIDE, y + m * p.stride, outputs);
-          } else {
-            meet(x, ws, steps, bias, y, p.stride, outputs);
+          for (int64_t o = begin; o < end; o++) {
+            const int64_t output = o * WIDE, left = p.outputs - output;
+            const int64_t outputs = left < WIDE ? left : WIDE;
+            const Meet meet = MEET[tiles[t].rows - 1];
+            const float *x = xs + t * size, *w = ws + (o - begin) * matrices * panel_size;
+            float* y = p.y + (first + tiles[t].row) * p.stride + output;
+            if (gated) {
+              float gate[TALL * WIDE], up[TALL * WIDE];
+              meet(x, w, steps, nullptr, gate, WIDE, outputs);
+              meet(x, w + panel_size, steps, nullptr, up, WIDE, outputs);
+              for (int64_t m = 0; m < tiles[t].rows; m++)
+                gate_row(gate + m * WIDE, up + m * WIDE, y + m * p.stride, outputs);
+            } else {
+              meet(x, w, steps, p.bias ? p.bias + output : nullptr, y, p.stride, outputs);
+            }
           }
         }
       }

@@ -70,9 +70,11 @@ class NativeAttention(AttentionSublayer):
         hidden: Tensor,
         addend: Tensor | None,
         rotation: Rotation,
-        cache: PagedCache,
+        cache: PagedCache | None,
         layout: StepLayout,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
+        if cache is None:
+            return super().paged(hidden, addend, rotation, cache, layout)
         spans, tables = layout.native
         out = torch.empty_like(hidden)
         self._call(
@@ -92,11 +94,11 @@ class NativeAttention(AttentionSublayer):
             hidden.shape[0],
             torch.get_num_threads(),
         )
-        return out
+        return hidden, out
 
     def packed(
         self, hidden: Tensor, addend: Tensor | None, rotation: Rotation, lengths: Sequence[int]
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         spans = packed_spans(lengths)
         out = torch.empty_like(hidden)
         self._call(
@@ -116,7 +118,7 @@ class NativeAttention(AttentionSublayer):
             hidden.shape[0],
             torch.get_num_threads(),
         )
-        return out
+        return hidden, out
 
 
 class NativeFeedForward(FeedForwardSublayer):
@@ -136,7 +138,7 @@ class NativeFeedForward(FeedForwardSublayer):
         )
         self._address = ctypes.addressof(self._weights)
 
-    def __call__(self, hidden: Tensor, addend: Tensor | None) -> Tensor:
+    def __call__(self, hidden: Tensor, addend: Tensor | None) -> tuple[Tensor, Tensor]:
         out = torch.empty_like(hidden)
         self._call(
             self._address,
@@ -146,4 +148,4 @@ class NativeFeedForward(FeedForwardSublayer):
             hidden.shape[0],
             torch.get_num_threads(),
         )
-        return out
+        return hidden, out

@@ -141,8 +141,8 @@ static inline void transpose(V (&v)[W]) {
   swap_bit<1>(v);
 }
 
-// e^x for x <= 88 to about one unit in the last place (Cephes' polynomial); 0 below -87. What is not
-// a number stays so.
+// e^x for x <= 88 to about one unit in the last place (Cephes' polynomial); 0 below -87. What is
+// not a number stays so.
 static inline V fading(V x) {
   const V least = splat(-87.0f), magic = splat(12582912.0f);
   const V bounded = x < least ? least : x;

@@ -20,6 +20,7 @@ class Received:
 
     name: str
     tier: str
+    instance: str
     trace_id: str
     span_id: str
     parent_id: str
@@ -49,19 +50,21 @@ class Collector:
         self.raw += body
         message = ExportTraceServiceRequest.FromString(body)
         for resource in message.resource_spans:
-            tier = {a.key: a.value.string_value for a in resource.resource.attributes}
+            of = {a.key: a.value.string_value for a in resource.resource.attributes}
+            origin = of["pixtral.tier"], of["service.instance.id"]
             for scope in resource.scope_spans:
-                self._spans += [_received(span, tier["pixtral.tier"]) for span in scope.spans]
+                self._spans += [_received(span, *origin) for span in scope.spans]
         return web.Response()
 
 
-def _received(span: Any, tier: str) -> Received:
+def _received(span: Any, tier: str, instance: str) -> Received:
     attributes = {
         item.key: getattr(item.value, item.value.WhichOneof("value")) for item in span.attributes
     }
     return Received(
         span.name,
         tier,
+        instance,
         span.trace_id.hex(),
         span.span_id.hex(),
         span.parent_span_id.hex(),

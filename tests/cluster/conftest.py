@@ -27,6 +27,8 @@ def system(model: Path, collector: Collector) -> Iterator[System]:
     """One system for all cluster tests; a test that hurts it waits until it is whole again."""
     state = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent
     fast = {"min_replicas": 1, "upscale_delay_s": 0.5, "downscale_delay_s": 2.0}
+    # Of a replica that has nothing to do is to be seen what it did.
+    sleeps = {"min_replicas": 0, "downscale_delay_s": 12.0}
     config = make_config(
         model,
         state,
@@ -37,7 +39,7 @@ def system(model: Path, collector: Collector) -> Iterator[System]:
             "telemetry": {"otlp_endpoint": collector.url, "accept_parent": True},
             "preprocess.autoscaling": {**fast, "max_replicas": 3, "target_ongoing_requests": 1},
             # Low, as on two cores the decoder, not the encoder, is where requests pile up.
-            "vision.autoscaling": {**fast, "max_replicas": 2, "target_ongoing_requests": 0.2},
+            "vision.autoscaling": {**fast, **sleeps, "max_replicas": 2, "target_patches": 100},
         },
     )
     prepare(config, KEY)

@@ -123,6 +123,13 @@ class System:
             return False
 
 
+def ask(system: System, content: Any) -> str:
+    """The id of a request that was answered."""
+    with system.post(content, max_tokens=1) as response:
+        response.read()
+        return str(response.headers["x-request-id"])
+
+
 def picture(width: int, height: int, shade: int = 128) -> dict[str, Any]:
     """An OpenAI content part holding a PNG."""
     buffer = io.BytesIO()

@@ -81,29 +81,33 @@ def test_a_bad_request_is_no_reason_to_retry_or_to_restart(system: System) -> No
 
 
 def test_object_store_returns_to_its_baseline(system: System) -> None:
-    """300 picture requests, and the preprocessing tier killed in the middle."""
+    """1,000 pictures, no two alike, and either picture tier killed in the middle."""
     system.chat([picture(64, 40)], max_tokens=1)
     baseline = object_store_bytes(system)
     failures: list[BaseException] = []
+    shown: list[int] = []
 
     def send(worker: int) -> None:
-        for index in range(75):
+        for index in range(25):
             try:
-                part = picture(32 + 16 * (index % 5), 48, 1 + worker + index)
-                answer = system.chat([part, {"type": "text", "text": "?"}], max_tokens=1)
-                assert answer["usage"]["prompt_tokens_details"]["image_tokens"] > 0
+                parts = [picture(32 + 16 * (n % 5), 48, 1 + worker + index) for n in range(10)]
+                answer = system.chat([*parts, {"type": "text", "text": "?"}], max_tokens=1)
+                shown.append(answer["usage"]["prompt_tokens_details"]["image_tokens"])
             except BaseException as error:
                 failures.append(error)
 
     workers = [threading.Thread(target=send, args=(worker,)) for worker in range(4)]
     for worker in workers:
         worker.start()
-    time.sleep(3)
-    for process in system.processes("ServeReplica:pixtral:Preprocess"):
-        process.kill()
+    for tier in ("Preprocess", "Vision"):
+        time.sleep(3)
+        for process in system.processes(f"ServeReplica:pixtral:{tier}"):
+            process.kill()
     for worker in workers:
         worker.join(240)
     assert not failures, failures[:3]
+    # Three rows of 2 to 6 patches and a token at the end of each.
+    assert shown == [2 * sum(3 * (columns + 1) for columns in range(2, 7))] * 100
     # Serve's own messages vary by some bytes; one leaked picture would be more than this.
     slack = 16 * 1024
     assert wait_until(lambda: object_store_bytes(system) <= baseline + slack, 30), (

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import ray
 
-from tests.cluster.system import System
+from tests.cluster.system import System, picture
 from tests.waiting import wait_until
 
 
@@ -32,6 +32,7 @@ def replica(system: System, tier: str) -> psutil.Process:
 def test_only_tiers_that_compute_load_torch(system: System) -> None:
     assert "libtorch" not in loaded_libraries(replica(system, "DecoderGroup").pid)
     assert "libtorch" not in loaded_libraries(replica(system, "Gateway").pid)
+    system.chat([picture(64, 40)], max_tokens=1)
     assert "libtorch" in loaded_libraries(replica(system, "Vision").pid)
 
 

@@ -13,6 +13,8 @@ GIB = 2**30
 A100_BYTES = 81_920 * 2**20
 ON_TOP = 5 * GIB
 LARGEST_PATCHES = (1024 // 16) ** 2
+# Of a picture of 256 pixels square.
+FEW_PATCHES = 256
 GPU_PROFILES = {
     "pixtral-12b-1xa100": (PIXTRAL_12B, 1),
     "pixtral-large-bf16-4xa100": (PIXTRAL_LARGE, 4),
@@ -47,12 +49,15 @@ def test_what_every_tier_books_fits_what_ray_is_told(name):
 
 @pytest.mark.parametrize("name", ["local", *GPU_PROFILES])
 def test_a_vision_replica_is_not_full_of_one_request_nor_of_two_passes(name):
-    """Vision's requests are pictures. While one pass is computed the next one gathers."""
+    """Vision's requests are pictures. While one pass is computed the next one gathers. What a full
+    replica reports is above what the tier is scaled to, even where pictures are small."""
     config = load_config(PROFILES / f"{name}.yaml", {"model.path": "x"})
     vision = config.vision
     passes = 2 * vision.max_batch_patches / LARGEST_PATCHES
     assert vision.max_ongoing_requests >= 2 * config.gateway.max_pictures
-    assert passes <= vision.autoscaling.target_ongoing_requests < vision.max_ongoing_requests
+    assert passes <= vision.max_ongoing_requests
+    wanted = vision.autoscaling.target_patches
+    assert vision.max_batch_patches / 2 <= wanted < vision.max_ongoing_requests * FEW_PATCHES
 
 
 @pytest.mark.parametrize("name", GPU_PROFILES)

@@ -5,7 +5,9 @@ import pytest
 
 from ops.bench.ports import free_ports
 from ops.problem import Problem
-from ops.question import Question, ask, data_url
+from ops.question import Question, ask, data_url, document_url
+from serve_app.gateway.fields import Dialect
+from serve_app.gateway.validation import parse_chat
 from tests.ops.fakes import ANSWER, FakeGateway, chunk
 
 PNG = b"\x89PNG\r\n\x1a\n rest"
@@ -50,6 +52,46 @@ async def test_the_body_holds_pictures_before_the_text_and_only_what_was_said(tm
         "temperature": 0.0,
     }
     assert gateway.keys == ["Bearer sk-1"]
+
+
+async def test_documents_stand_behind_pictures_with_what_is_wanted_of_them(tmp_path):
+    picture, document = tmp_path / "a.gif", tmp_path / "a.pdf"
+    picture.write_bytes(b"GIF89a rest")
+    document.write_bytes(b"%PDF-1.7 rest")
+    gateway = FakeGateway(events=ANSWER)
+    question = Question(
+        "What?",
+        (picture,),
+        "nano",
+        documents=(document,),
+        pages="1-3,7",
+        frames=4,
+        detail="low",
+    )
+    await answer_of(gateway, question)
+    image, pages, text = gateway.bodies[0]["messages"][0]["content"]
+    assert image["image_url"] | {"url": ""} == {
+        "url": "",
+        "frames": {"count": 4},
+        "detail": "low",
+    }
+    assert pages == {
+        "type": "document_url",
+        "document_url": "data:application/pdf;base64,"
+        + base64.b64encode(b"%PDF-1.7 rest").decode(),
+        "pages": "1-3,7",
+        "detail": "low",
+    }
+    assert text == {"type": "text", "text": "What?"}
+    # As the API takes it.
+    parse_chat(json.dumps(gateway.bodies[0]).encode(), Dialect.OPENAI)
+
+
+def test_other_documents_are_refused(tmp_path):
+    file = tmp_path / "file.pdf"
+    file.write_bytes(PNG)
+    with pytest.raises(Problem, match=r"file\.pdf is not a PDF document"):
+        document_url(file)
 
 
 @pytest.mark.parametrize(

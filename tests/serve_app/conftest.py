@@ -1,4 +1,4 @@
-"""Both stores, fresh and migrated, for every test that keeps accounts.
+"""Both stores, fresh and migrated, for every test that keeps accounts, and whom tests trust.
 
 Here, above all who use them: a session's fixture that a second conftest imports is made twice.
 """
@@ -6,16 +6,31 @@ Here, above all who use them: a session's fixture that a second conftest imports
 from __future__ import annotations
 
 import shutil
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
+import trustme
 
 from serve_app.accounting.database import Database, migrate
 from tests.postgres import PostgresServer
 
 _NUMBERS = count()
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Signs for the hosts that pictures are fetched from."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def trust(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +12,7 @@ from serve_app.messages import (
     EncodeRequest,
     Features,
     Generate,
+    Lacking,
     Patches,
     PictureSource,
     PrepareRequest,
@@ -89,14 +90,14 @@ class Handle:
 class Stream:
     """A response generator: yields deltas, then perhaps raises; notes its cancellation."""
 
-    def __init__(self, *items: tuple[Delta, ...] | Exception) -> None:
+    def __init__(self, *items: tuple[Delta, ...] | Lacking | Exception) -> None:
         self.items = list(items)
         self.cancelled = False
 
     def cancel(self) -> None:
         self.cancelled = True
 
-    async def __aiter__(self) -> AsyncIterator[tuple[Delta, ...]]:
+    async def __aiter__(self) -> AsyncIterator[tuple[Delta, ...] | Lacking]:
         for item in self.items:
             if isinstance(item, Exception):
                 raise item
@@ -104,12 +105,18 @@ class Stream:
 
 
 class Tiers:
-    """ServeTiers over scripted tiers, with the calls they saw."""
+    """ServeTiers over scripted tiers, with the calls they saw.
+
+    ``kept``: what each group that is asked in turn keeps; the last one is asked from then on. Those
+    ``jobs`` are what lacked nothing; ``lacked`` what was answered to the others.
+    """
 
     def __init__(
         self, streams: list[Stream], prepares: list[Exception | None] | None = None
     ) -> None:
         self.jobs: list[Generate] = []
+        self.kept: list[Collection[Picture]] = [()]
+        self.lacked: list[tuple[int, ...]] = []
         self.prepared = 0
         self.encoded = 0
         self.asked: list[EncodeRequest] = []
@@ -150,6 +157,13 @@ class Tiers:
         return answer()
 
     def _generate(self, job: Generate) -> Stream:
+        kept = self.kept.pop(0) if len(self.kept) > 1 else self.kept[0]
+        held = {*kept, *(features.picture for features in job.features)}
+        pictures = job.request.pictures
+        lacking = tuple(place for place, each in enumerate(pictures) if each not in held)
+        if lacking:
+            self.lacked.append(lacking)
+            return Stream(Lacking(lacking))
         self.jobs.append(job)
         return self.streams[len(self.jobs) - 1]
 

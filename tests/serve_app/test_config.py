@@ -24,9 +24,7 @@ def test_what_cannot_be_is_refused_by_key(key, value):
         load_config(None, {"model.path": "/models/m", key: value})
 
 
-@pytest.mark.parametrize(
-    ("tier", "target"), [("gateway", 128), ("preprocess", 2), ("vision", 8), ("decoder", 16)]
-)
+@pytest.mark.parametrize(("tier", "target"), [("gateway", 128), ("preprocess", 2), ("decoder", 16)])
 def test_a_tier_that_may_grow_is_still_scaled_to_its_own_target(tier, target):
     grows = {"model.path": "/models/m", f"{tier}.autoscaling": {"downscale_delay_s": 5}}
     for config in (load_config(None, grows), load_config(None, {"model.path": "/models/m"})):

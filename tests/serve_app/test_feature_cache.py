@@ -3,7 +3,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from serve_app.feature_cache import FeatureCache, Known
+from serve_app.feature_cache import FeatureCache, KeptFeatures, Known
 from shards.grid import Grid
 from shards.request import Picture
 
@@ -46,7 +46,7 @@ async def encoder() -> Encoder:
 
 
 async def test_a_picture_that_comes_again_is_not_encoded_again(encoder):
-    cache = FeatureCache(4 * ONE)
+    cache = FeatureCache(KeptFeatures(4 * ONE))
     first, was_known = await cache.features(known("a"), encoder)
     again, is_known = await cache.features(known("a"), encoder)
     assert (was_known, is_known, encoder.begun) == (False, True, 1)
@@ -54,7 +54,7 @@ async def test_a_picture_that_comes_again_is_not_encoded_again(encoder):
 
 
 async def test_another_team_size_or_content_is_another_picture(encoder):
-    cache = FeatureCache(8 * ONE)
+    cache = FeatureCache(KeptFeatures(8 * ONE))
     others = known("a", "other team"), known("a", grid=Grid(2, 2)), known("b")
     assert await ask(cache, encoder, known("a"), *others) == [False] * 4
     assert await ask(cache, encoder, known("a"), *others) == [True] * 4
@@ -62,7 +62,7 @@ async def test_another_team_size_or_content_is_another_picture(encoder):
 
 async def test_the_least_recently_used_goes_when_room_is_needed(encoder):
     told: list[int] = []
-    cache = FeatureCache(2 * ONE, told.append)
+    cache = FeatureCache(KeptFeatures(2 * ONE, told.append))
     await ask(cache, encoder, known("a"), known("b"), known("a"), known("c"))
     assert told == [ONE, 2 * ONE, 2 * ONE]
     assert await ask(cache, encoder, known("a"), known("c")) == [True, True]
@@ -71,12 +71,12 @@ async def test_the_least_recently_used_goes_when_room_is_needed(encoder):
 
 @pytest.mark.parametrize("max_bytes", [0, ONE - 1])
 async def test_what_has_no_room_is_not_kept(encoder, max_bytes):
-    cache = FeatureCache(max_bytes)
+    cache = FeatureCache(KeptFeatures(max_bytes))
     assert await ask(cache, encoder, known("a"), known("a")) == [False, False]
 
 
 async def test_those_who_ask_at_once_wait_for_one_encoding(encoder):
-    cache = FeatureCache(0)
+    cache = FeatureCache(KeptFeatures(0))
     encoder.released.clear()
     asking = [asyncio.create_task(cache.features(known("a"), encoder)) for _ in range(5)]
     await asyncio.sleep(0.01)
@@ -88,7 +88,7 @@ async def test_those_who_ask_at_once_wait_for_one_encoding(encoder):
 
 
 async def test_who_leaves_leaves_the_encoding_to_the_others(encoder):
-    cache = FeatureCache(ONE)
+    cache = FeatureCache(KeptFeatures(ONE))
     encoder.released.clear()
     first = asyncio.create_task(cache.features(known("a"), encoder))
     await asyncio.sleep(0)
@@ -102,7 +102,7 @@ async def test_who_leaves_leaves_the_encoding_to_the_others(encoder):
 
 
 async def test_nobody_waits_so_nothing_is_encoded_and_who_comes_then_begins_anew(encoder):
-    cache = FeatureCache(ONE)
+    cache = FeatureCache(KeptFeatures(ONE))
     encoder.released.clear()
     first = asyncio.create_task(cache.features(known("a"), encoder))
     await asyncio.sleep(0.01)
@@ -116,7 +116,7 @@ async def test_nobody_waits_so_nothing_is_encoded_and_who_comes_then_begins_anew
 
 
 async def test_an_error_is_told_to_whose_pixels_they_were_and_others_try_their_own(encoder):
-    cache = FeatureCache(ONE)
+    cache = FeatureCache(KeptFeatures(ONE))
     encoder.released.clear()
     encoder.error = ValueError("pixels lost")
     asking = [asyncio.create_task(cache.features(known("a"), encoder)) for _ in range(3)]
@@ -135,7 +135,24 @@ async def test_a_part_of_a_larger_pass_is_kept_without_the_rest():
     async def encode() -> np.ndarray:
         return whole[:4]
 
-    cache = FeatureCache(ONE)
+    cache = FeatureCache(KeptFeatures(ONE))
     await cache.features(known("a"), encode)
     kept, _ = await cache.features(known("a"), encode)
     assert kept.base is None
+
+
+def test_what_was_found_stays_with_whoever_has_it(encoder):
+    kept = KeptFeatures(ONE)
+    kept.keep(known("a"), np.ones((4, 8), np.float32))
+    found = kept.get(known("a"))
+    kept.keep(known("b"), np.zeros((4, 8), np.float32))
+    assert kept.get(known("a")) is None
+    np.testing.assert_array_equal(found, np.ones((4, 8), np.float32))
+
+
+def test_what_is_kept_twice_is_kept_once():
+    told: list[int] = []
+    kept = KeptFeatures(4 * ONE, told.append)
+    first = kept.keep(known("a"), np.ones((4, 8), np.float32))
+    assert kept.keep(known("a"), np.ones((4, 8), np.float32)) is first
+    assert told == [ONE]

@@ -82,3 +82,25 @@ async def test_a_cancelled_picture_is_not_encoded():
     encoder.release.set()
     assert (await first, await kept) == (2, 6)
     assert encoder.passes == [[1], [3]]
+
+
+async def test_patches_are_pending_until_their_pass_has_ended():
+    encoder = Encoder()
+    batcher = PictureBatcher(encoder, max_patches=20)
+    first = asyncio.create_task(batcher.submit(1, Grid(2, 5)))
+    while not encoder.passes:
+        await asyncio.sleep(0.001)
+    rest = asyncio.create_task(submit_all(batcher, [(2, Grid(2, 5)), (3, Grid(3, 3))]))
+    await asyncio.sleep(0.01)
+    assert batcher.pending_patches == 29
+    encoder.release.set()
+    await asyncio.gather(first, rest)
+    assert batcher.pending_patches == 0
+
+
+async def test_patches_of_a_failed_pass_are_not_pending():
+    encoder = Encoder()
+    encoder.release.set()
+    batcher = PictureBatcher(encoder, max_patches=100)
+    await submit_all(batcher, [(-1, Grid(2, 5))])
+    assert batcher.pending_patches == 0

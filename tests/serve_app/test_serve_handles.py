@@ -21,7 +21,6 @@ from serve_app.messages import (
     JournalPage,
     Patches,
     PrepareRequest,
-    Prompt,
     Pulse,
 )
 from serve_app.serve_handles import ServeTiers, unwrap
@@ -30,6 +29,7 @@ from shards.errors import GroupError, QueueFullError, RequestError
 from shards.request import (
     Delta,
     FinishReason,
+    Picture,
     Tenant,
 )
 from shards.stats import EngineStats
@@ -57,10 +57,15 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_what_carries_references_is_called_by_reference():
     tiers = Tiers([Stream((delta(1, FinishReason.LENGTH),))])
     await tiers.answer()
-    assert [handle.called_by_reference for handle in tiers.handles] == [[True]] * 3
+    # A group is asked first without features: by message.
+    assert [handle.called_by_reference for handle in tiers.handles] == [
+        [True],
+        [True],
+        [False, True],
+    ]
 
 
-async def test_each_picture_goes_where_its_content_leads_and_features_keep_their_order():
+async def test_each_picture_goes_once_where_its_content_leads():
     tiers = Tiers([Stream((delta(1, FinishReason.LENGTH),))])
     others = [replace(PICTURE, content=content) for content in ("abc", "def", "abc")]
     tenant = Tenant("7", cache_salt="7")
@@ -68,10 +73,10 @@ async def test_each_picture_goes_where_its_content_leads_and_features_keep_their
     patches = tuple(Patches(picture, place) for place, picture in enumerate(others))
     prompt = replace(await tiers.tiers.prepare(SOURCE), patches=patches)
     assert [d async for d in tiers.tiers.generate(request, prompt)]
-    assert tiers.handles[1].sessions == ["7:abc", "7:def", "7:abc"]
-    assert [each.cache_salt for each in tiers.asked] == ["7"] * 3
-    refs = [features.ref for features in tiers.jobs[0].features]
-    assert refs == ["features of 0", "features of 1", "features of 2"]
+    assert sorted(tiers.handles[1].sessions) == ["7:abc", "7:def"]
+    assert [each.cache_salt for each in tiers.asked] == ["7"] * 2
+    brought = {features.picture.content: features.ref for features in tiers.jobs[0].features}
+    assert brought == {"abc": "features of 2", "def": "features of 1"}
 
 
 async def test_text_alone_goes_by_message():
@@ -106,6 +111,15 @@ async def test_a_loss_before_the_first_token_is_retried_with_pictures_prepared_a
     assert tiers.jobs[1].features[0].ref == "features of patches-2"
     assert tiers.metrics.retries.value == 1
     assert [job.request.attempt for job in tiers.jobs] == [1, 2]
+
+
+async def test_pictures_that_have_changed_when_they_are_fetched_again_are_an_error():
+    tiers = Tiers([Stream(DIED)])
+    prompt = await tiers.tiers.prepare(SOURCE)
+    request = replace(REQUEST, pictures=(replace(PICTURE, content="as it was"),))
+    with pytest.raises(GenerationFailed, match="changed"):
+        _ = [deltas async for deltas in tiers.tiers.generate(request, prompt)]
+    assert (tiers.prepared, len(tiers.jobs)) == (2, 1)
 
 
 async def test_a_loss_after_the_first_token_is_an_error_and_never_repeats_tokens():
@@ -250,9 +264,9 @@ async def test_a_request_aborted_while_its_pictures_are_encoded_never_reaches_a_
     tiers.broadcast_to(lambda method, argument: None)
     slow = Slow()
 
-    async def encode(self: Any, request: Any, prompt: Prompt) -> tuple[Features, ...]:
+    async def encode(self: Any, *asked: Any) -> dict[Picture, Features]:
         await slow.wait()
-        return ()
+        return {}
 
     monkeypatch.setattr(ServeTiers, "_encode", encode)
     answer = asyncio.create_task(tiers.answer())

@@ -116,10 +116,12 @@ def test_a_layer_adds_attention_and_leaves_its_own_last_sum_to_the_next():
         2, lambda place: TransformerLayer(width, heads, 2, dim, hidden, eps=1e-5, place=place)
     )
     stream, attended = torch.randn(3, width), torch.randn(3, width)
-    streams, summands = [stream.clone() for _ in ranks], []
-    for layer, mine in zip(ranks, streams, strict=True):
+    streams, summands = [], []
+    for layer in ranks:
         fill(layer, whole)
-        summands.append(layer.feed(mine, attended))
+        grown, summand = layer.feed(stream.clone(), attended)
+        streams.append(grown)
+        summands.append(summand)
         assert [id(tensor) for tensor in layer.comm.reduced] == [id(attended), id(summands[-1])]
     normed = F.rms_norm(stream + attended, (width,), whole["ffn_norm.weight"], 1e-5)
     gate, up = (F.linear(normed, whole[f"feed_forward.{name}.weight"]) for name in ("w1", "w3"))

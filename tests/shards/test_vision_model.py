@@ -51,6 +51,38 @@ def test_packed_equals_alone(encoder):
     torch.testing.assert_close(packed, torch.cat(alone), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kernels", ["torch", "native"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_another_picture_in_the_pass_changes_no_bit_of_the_others(folder, kernels, threads):
+    encoder = VisionEncoder.load(folder, device=CPU, dtype="float32", kernels=kernels)
+    grids = [Grid(2, 3), Grid(5, 4), Grid(1, 1), Grid(7, 6), Grid(5, 4)]
+    sizes = [grid.patches for grid in grids]
+    pictures = list(torch.randn(sum(sizes), 768).split(sizes))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        features = encoder.encode(torch.cat(pictures), grids).split(sizes)
+        for changed, grid in enumerate(grids):
+            others = list(pictures)
+            others[changed] = 1e3 * torch.randn(grid.patches, 768)
+            again = encoder.encode(torch.cat(others), grids).split(sizes)
+            assert [torch.equal(*pair) for pair in zip(features, again, strict=True)] == [
+                place != changed for place in range(len(grids))
+            ]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_native_kernels_give_a_picture_the_same_bits_alone_and_in_any_company(folder):
+    encoder = VisionEncoder.load(folder, device=CPU, dtype="float32", kernels="native")
+    grids = [Grid(2, 3), Grid(5, 4), Grid(1, 1), Grid(7, 6)]
+    sizes = [grid.patches for grid in grids]
+    pictures = torch.randn(sum(sizes), 768).split(sizes)
+    packed = encoder.encode(torch.cat(pictures), grids).split(sizes)
+    for picture, grid, features in zip(pictures, grids, packed, strict=True):
+        assert torch.equal(encoder.encode(picture, [grid]), features)
+
+
 def test_rows_and_columns_are_told_apart(encoder):
     patches = torch.randn(6, 768)
     wide, tall = (encoder.encode(patches, [Grid(*shape)]) for shape in ((2, 3), (3, 2)))

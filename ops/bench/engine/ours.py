@@ -94,6 +94,7 @@ class Ours:
             more: further fields of each ``GenerationRequest``.
         """
         started = time.perf_counter()
+        self._encode(prompts)
         names = [self.ask(prompt, new_tokens, **more) for prompt in prompts]
         moments: list[tuple[float, int]] = []
         answers: dict[str, list[int]] = {name: [] for name in names}
@@ -114,7 +115,7 @@ class Ours:
         return Run(tuple(tuple(answers[name]) for name in names), tuple(moments), begun_s)
 
     def ask(self, prompt: Prompt, new_tokens: int, **more: Any) -> str:
-        """Add a request, its picture encoded here and now; returns its id.
+        """Add a request, its picture encoded here and now unless it is known; returns its id.
 
         Args:
             more: further fields of ``GenerationRequest``.
@@ -140,10 +141,7 @@ class Ours:
         if prompt.patches is None:
             return []
         (picture,) = prompt.pictures
-        if picture.content not in self._features:
-            self._features[picture.content] = self._encode(prompt.patches, prompt.grids)
-            while len(self._features) > _FEATURES_KEPT:
-                del self._features[next(iter(self._features))]
+        self._encode([prompt])
         return [self._features[picture.content]]
 
     def abort_all(self) -> None:
@@ -154,11 +152,24 @@ class Ours:
     def close(self) -> None:
         self._runner.close()
 
-    def _encode(self, patches: np.ndarray, grids: Sequence[Grid]) -> np.ndarray:
+    def _encode(self, prompts: Sequence[Prompt]) -> None:
+        """The pictures that are not kept, in one pass, as the vision tier takes those that wait."""
+        new: dict[str, tuple[Grid, np.ndarray]] = {}
+        for prompt in prompts:
+            for picture in prompt.pictures:
+                if prompt.patches is not None and picture.content not in self._features:
+                    new[picture.content] = (picture.grid, prompt.patches)
+        if not new:
+            return
         if self._encoder is None:
             self._encoder = VisionEncoder.load(self.model.folder, device=CPU, dtype="float32")
-        self.encoded += len(patches)
-        return self._encoder.encode(patches, grids).numpy()
+        grids = [grid for grid, _ in new.values()]
+        packed = self._encoder.encode(np.concatenate([array for _, array in new.values()]), grids)
+        self.encoded += len(packed)
+        parts = torch.split(packed, [grid.patches for grid in grids])
+        self._features |= {name: part.numpy() for name, part in zip(new, parts, strict=True)}
+        while len(self._features) > _FEATURES_KEPT:
+            del self._features[next(iter(self._features))]
 
 
 def load_runner(model: Model, comm: Communicator, settings: Settings) -> ModelRunner:

@@ -63,7 +63,7 @@ class Theirs:
         disable_progress_bar()
         config = llava_config(model.config, attention)
         self.llava, loading = LlavaForConditionalGeneration.from_pretrained(
-            None, config=config, state_dict=dict(_weights(model)), output_loading_info=True
+            None, config=config, state_dict=dict(their_weights(model)), output_loading_info=True
         )
         wrong = {kind: keys for kind, keys in loading.items() if keys}
         if wrong:
@@ -225,7 +225,8 @@ def _inputs(prompts: Sequence[Prompt]) -> dict[str, Tensor]:
     return inputs
 
 
-def _weights(model: Model) -> Iterator[tuple[str, Tensor]]:
+def their_weights(model: Model) -> Iterator[tuple[str, Tensor]]:
+    """A checkpoint's tensors in float32, by the names that they have in transformers' memory."""
     text, vision = model.config.text, model.config.vision
     with safe_open(model.folder / "consolidated.safetensors", framework="pt") as file:
         names = file.keys()

@@ -2,6 +2,7 @@
 
 import ipaddress
 
+import kubernetes_validate
 import pytest
 
 from ops.deploy.fences import network_policies
@@ -10,6 +11,7 @@ from ops.problem import Problem
 from serve_app.config import load_config
 from tests.ops.deploy.looking import of_kind
 from tests.ops.deploy.platforms import described, pairs, platforms, profiles, rendered
+from tests.ops.deploy.test_valid import KUBERNETES
 
 EACH = pytest.mark.parametrize(("profile", "platform"), pairs())
 OURS = {"app.kubernetes.io/part-of": "pixtral"}
@@ -41,8 +43,12 @@ def admits(rules, peer, port):
 
 def meets(rule, peer):
     if "ipBlock" in rule:
-        block = ipaddress.ip_network(rule["ipBlock"]["cidr"])
-        return "address" in peer and ipaddress.ip_address(peer["address"]) in block
+        if "address" not in peer:
+            return False
+        address, block = ipaddress.ip_address(peer["address"]), rule["ipBlock"]
+        return address in ipaddress.ip_network(block["cidr"]) and not any(
+            address in ipaddress.ip_network(each) for each in block.get("except", ())
+        )
     if "namespaceSelector" in rule:
         labels = {"kubernetes.io/metadata.name": peer.get("namespace")}
         return selects(rule["namespaceSelector"], labels)
@@ -137,6 +143,68 @@ def test_gateways_may_post_budget_alerts_where_any_are():
     config = load_config(None, {"model.path": "m", "accounting.alert_hosts": ["hooks.internal"]})
     policies = network_policies(config, platforms()["gcp-prod"])
     assert let_through(policies, "Egress", "gateway", {"address": "142.250.1.1"}, 443)
+
+
+PUBLIC = ("93.184.215.14", "2606:2800:21f:cb07::1")
+INNER = ("10.0.0.1", "169.254.169.254", "127.0.0.1", "100.100.100.200", "168.63.129.16")
+
+
+def fetching(**settings):
+    config = load_config(None, {"model.path": "m", "preprocess.fetch": settings})
+    return network_policies(config, platforms()["gcp-prod"])
+
+
+@EACH
+def test_preprocessing_goes_nowhere_while_no_pictures_are_fetched(profile, platform):
+    for address in (*PUBLIC, *INNER):
+        for port in (80, 443):
+            peer = {"address": address}
+            assert not let_through(rendered(profile, platform), "Egress", "preprocess", peer, port)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ports"),
+    [
+        ({"allow_public": True}, {443}),
+        ({"allow_public": True, "allow_http": True}, {80, 443}),
+        ({"allow_hosts": ["a.example.com", "*.b.example.com:8443"]}, {443, 8443}),
+    ],
+)
+def test_preprocessing_alone_reaches_public_pictures_and_only_at_their_ports(settings, ports):
+    policies = fetching(**settings)
+    for port in (22, 80, 443, 5432, 8443):
+        for address in PUBLIC:
+            reached = let_through(policies, "Egress", "preprocess", {"address": address}, port)
+            assert reached == (port in ports)
+        for address in (*INNER, "fd00:ec2::254", "2001:db8::1", "2002:7f00:1::"):
+            assert not let_through(policies, "Egress", "preprocess", {"address": address}, port)
+        for group in ("headgroup", "gateway"):
+            assert not let_through(policies, "Egress", group, {"address": PUBLIC[0]}, port)
+
+
+def test_an_operators_own_public_networks_are_fenced_off_too():
+    policies = fetching(allow_public=True, refused_networks=["93.184.215.0/24", "2606:2800::/32"])
+    for address in PUBLIC:
+        assert not let_through(policies, "Egress", "preprocess", {"address": address}, 443)
+    assert let_through(policies, "Egress", "preprocess", {"address": "151.101.1.140"}, 443)
+
+
+def test_what_is_taken_out_of_a_block_lies_within_it():
+    """Or Kubernetes refuses the policy."""
+    (policy,) = (
+        each
+        for each in fetching(allow_public=True)
+        if each["metadata"]["name"].endswith("pictures")
+    )
+    kubernetes_validate.validate(policy, KUBERNETES, strict=True)
+    for rule in policy["spec"]["egress"]:
+        for peer in rule["to"]:
+            block = ipaddress.ip_network(peer["ipBlock"]["cidr"])
+            assert peer["ipBlock"]["except"]
+            for each in map(ipaddress.ip_network, peer["ipBlock"]["except"]):
+                assert each.version == block.version
+                assert each.network_address in block
+                assert each.prefixlen > block.prefixlen
 
 
 def test_without_the_load_balancers_addresses_nothing_is_rendered():

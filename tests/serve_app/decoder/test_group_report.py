@@ -11,8 +11,10 @@ import pytest
 
 from serve_app.config import Decoder
 from serve_app.decoder.group_report import GroupReport
+from serve_app.messages import Features, Generate
 from serve_app.telemetry import DecoderMetrics
-from shards.request import Delta, FinishReason, Timing
+from shards.grid import Grid
+from shards.request import Delta, FinishReason, GenerationRequest, Picture, Sampling, Timing
 from shards.stats import EngineStats
 
 STATS = EngineStats(
@@ -102,3 +104,12 @@ def test_ends_are_counted_by_reason_and_waits_once_a_request(metrics, report):
     assert metrics.values["finished:abort"] == [1]
     assert metrics.values["queue_seconds"] == [0.5]
     assert metrics.values["prefill_seconds"] == [2.0]
+
+
+def test_pictures_that_came_without_features_were_kept(metrics, report):
+    one, two = (Picture(Grid(1, 2), content) for content in ("one", "two"))
+    request = GenerationRequest("r", (1,), Sampling(seed=0, max_tokens=1), (one, two, one))
+    report.began(Generate(request, (Features(two, None),)))
+    report.began(Generate(request, (Features(one, None), Features(two, None))))
+    report.began(Generate(replace(request, pictures=())))
+    assert metrics.values["kept_pictures"] == [2]

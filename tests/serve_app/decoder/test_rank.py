@@ -7,8 +7,11 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from ops import nano
@@ -16,14 +19,17 @@ from serve_app.config import Decoder, Simulate
 from serve_app.decoder.journal import JournalError
 from serve_app.decoder.journal_reader import read_journals
 from serve_app.decoder.rank import Rank, RankSpec
-from serve_app.messages import Generate
+from serve_app.messages import Features, Generate
 from shards.errors import KernelError
+from shards.grid import Grid
 from shards.request import (
     Delta,
     FinishReason,
     GenerationRequest,
     GrammarSpec,
+    Picture,
     Sampling,
+    Tenant,
     TextRules,
 )
 from shards.roofline import ROOFLINES
@@ -51,6 +57,23 @@ async def answer(rank: Rank, job: GenerationRequest) -> list[Delta]:
             break
     await rank.close()
     return deltas
+
+
+async def test_steps_that_are_quicker_than_streams_travel_together(folder, tmp_path, monkeypatch):
+    """All but the first and the last, which do not wait; a step takes 30 ms here."""
+    monkeypatch.setattr("serve_app.decoder.rank.LEAST_INTERVAL_S", 60.0)
+    rank = Rank(spec(folder, tmp_path, Simulate(roofline="pixtral-large-bf16-4xa100")))
+    await rank.load()
+    job = GenerationRequest("r", (1, 100, 101), Sampling(seed=1, max_tokens=5))
+    await rank.submit(Generate(job))
+    told: list[int] = []
+    async for emission in rank.emissions():
+        if emission.deltas:
+            told.append(sum(len(delta.token_ids) for delta in emission.deltas))
+        if sum(told) == 5:
+            break
+    await rank.close()
+    assert told == [1, 4]
 
 
 async def test_a_simulated_rank_says_readable_text_and_journals_it(folder, tmp_path):
@@ -194,3 +217,63 @@ async def test_the_config_chooses_the_kernels(folder, tmp_path):
     rank = Rank(RankSpec(0, "group", folder, decoder, max_context_tokens=4096, rendezvous=""))
     with pytest.raises(KernelError, match="float32"):
         await rank.load()
+
+
+GRID = Grid(1, 2)
+ONE, TWO = (Picture(GRID, content) for content in ("one", "two"))
+# [IMG] [IMG] [IMG_END] of nano's tokenizer
+SHOWN = (10, 10, 15)
+
+
+def showing(*pictures: Picture, salt: str = "team") -> GenerationRequest:
+    prompt = (1, *SHOWN * len(pictures), 100)
+    sampling = Sampling(seed=1, max_tokens=1)
+    tenant = Tenant("team", cache_salt=salt)
+    return GenerationRequest("r", prompt, sampling, pictures, tenant=tenant)
+
+
+async def brought(picture: Picture) -> Features:
+    async def ref() -> np.ndarray:
+        return np.ones((GRID.patches, 8), np.float32)[:]  # a view, as of an object in a store
+
+    return Features(picture, ref())
+
+
+async def ended(rank: Rank) -> list[Delta]:
+    deltas: list[Delta] = []
+    async for emission in rank.emissions():
+        deltas += emission.deltas
+        if deltas and deltas[-1].finish_reason is not None:
+            break
+    return deltas
+
+
+async def test_features_that_came_once_need_not_come_again_under_the_same_salt(folder, tmp_path):
+    rank = Rank(spec(folder, tmp_path, Simulate()))
+    await rank.load()
+    assert await rank.submit(Generate(showing(ONE, TWO))) == (0, 1)
+    assert await rank.submit(Generate(showing(ONE), (await brought(ONE),))) == ()
+    await ended(rank)
+    assert await rank.submit(Generate(showing(ONE, TWO, ONE))) == (1,)
+    assert await rank.submit(Generate(showing(ONE, salt="other"))) == (0,)
+    assert await rank.submit(Generate(showing(ONE, ONE))) == ()
+    assert (await ended(rank))[-1].finish_reason is FinishReason.LENGTH
+    await rank.close()
+    # What lacked something was never counted.
+    (page,) = read_journals(tmp_path, {}, now_s=0)
+    (tally,) = page.tallies
+    assert (tally.attempt, tally.output) == (1, 1)
+
+
+async def test_a_rank_without_room_or_without_a_prefix_cache_keeps_nothing(folder, tmp_path):
+    settings: list[dict[str, Any]] = [{"feature_cache_bytes": 0}, {"prefix_cache": "off"}]
+    for number, setting in enumerate(settings):
+        journal = tmp_path / str(number)
+        whole = spec(folder, journal, Simulate())
+        decoder = whole.decoder.model_copy(update=setting)
+        rank = Rank(replace(whole, decoder=decoder))
+        await rank.load()
+        assert await rank.submit(Generate(showing(ONE), (await brought(ONE),))) == ()
+        await ended(rank)
+        assert await rank.submit(Generate(showing(ONE))) == (0,)
+        await rank.close()

@@ -102,6 +102,15 @@ async def test_after_the_first_tokens_those_that_come_soon_travel_together():
     assert [d.token_ids for d in await taking] == [(2, 3, 4)]
 
 
+@pytest.mark.parametrize(("cores", "items_per_s"), [(2, 64), (8, 256), (96, 512)])
+async def test_more_cores_pass_on_more_items(monkeypatch, cores, items_per_s):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    streams = Streams()
+    for number in range(64):
+        streams.open(f"{number}")
+    assert streams.interval_s == 64 / items_per_s
+
+
 async def test_the_more_streams_the_longer_each_waits_between_items():
     streams = Streams(items_per_s=10)
     streams.open("a")

@@ -58,7 +58,11 @@ class Endpoint:
         headers = {"Authorization": f"Bearer {self.api_key}"} | options.pop("headers", {})
         content = json.dumps(body).encode() if isinstance(body, dict) else body
         return httpx2.post(
-            self.url + path, content=content, headers=headers, timeout=60, verify=False, **options
+            self.url + path,
+            content=content,
+            headers=headers,
+            verify=False,
+            **{"timeout": 60, **options},
         )
 
     def chat(self, path: str = "/v1", /, **fields: Any) -> httpx2.Response:

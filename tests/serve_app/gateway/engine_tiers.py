@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from serve_app.config import Preprocess
 from serve_app.errors import GenerationFailed
 from serve_app.gateway.tiers import Readiness
 from serve_app.messages import JournalPage, Patches, PrepareRequest, Prompt, Pulse
-from serve_app.preprocess.prepare import Preparer
+from serve_app.preparing import Preprocess
+from serve_app.preprocess.fetch import Fetcher
+from serve_app.preprocess.network import Network
+from serve_app.telemetry import FetchMetrics
 from shards.engine import Engine
 from shards.request import Delta, GenerationRequest, never_begun
 from shards.simulated import SimulatedRunner, hashed
 from shards.step import SampleSpec
 from shards.tally import Tally
 from shards.tokenizer import Tokenizer
+from tests.serve_app.preprocess.shared_workers import preparer
 from tests.shards.spelling import spell
 
 T = TypeVar("T")
@@ -44,7 +48,14 @@ class EngineTiers:
     ``aborted`` ids as they were asked for, ``tallies`` as the journals of all groups have them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, preprocess: Preprocess) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        preprocess: Preprocess,
+        network: Network | None = None,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
+        """``network`` and ``trust``: of a test's own internet, for pictures that are fetched."""
         vocabulary = tokenizer.vocabulary
         self.reply: tuple[int, ...] = ()
         self.prepare_error: Exception | None = None
@@ -62,7 +73,8 @@ class EngineTiers:
         self.max_drafts = 0
         self.aborted: list[str] = []
         self._vocabulary = vocabulary
-        self._preparer = Preparer(tokenizer, preprocess)
+        self._preparer = preparer(tokenizer, preprocess)
+        self._fetcher = Fetcher(preprocess, FetchMetrics(), network, trust)
         self._made_up = hashed(len(vocabulary))
         self._eos_id = vocabulary.eos_id
         self._streams: dict[str, _Stream] = {}
@@ -89,9 +101,10 @@ class EngineTiers:
         self.prepared.append(request)
         if self.prepare_error is not None:
             raise self.prepare_error
-        ready = self._preparer.prepare(request)
-        patches = tuple(Patches(picture, array) for picture, array in ready.pictures)
-        return Prompt(ready.token_ids, ready.text_tokens, ready.image_tokens, patches)
+        async with self._fetcher.filled(request) as whole:
+            ready = await self._preparer.prepare(whole)
+        patches = tuple(Patches(cut.picture, cut.patches) for cut in ready.pictures)
+        return Prompt(ready.token_ids, ready.text_tokens, ready.image_tokens, patches, ready.shown)
 
     async def generate(
         self, request: GenerationRequest, prompt: Prompt

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
-from mistralai.client.models import ChatCompletionRequest, ChatCompletionStreamRequest
+from mistralai.client.models import (
+    ChatCompletionRequest,
+    ChatCompletionStreamRequest,
+    DocumentURLChunk,
+    ImageURL,
+    ImageURLChunk,
+)
+from mistralai.client.models.contentchunk import _CONTENT_CHUNK_VARIANTS
+from openai.types.chat import ChatCompletionContentPartParam
+from openai.types.chat import chat_completion_content_part_image_param as openai_image_params
 from openai.types.chat import completion_create_params as openai_params
 
 from serve_app.gateway.chat_body import ChatBody
+from serve_app.gateway.content_parts import DocumentPart, ImagePart, ImageUrl
 from serve_app.gateway.fields import FIELDS, Dialect, Treatment
 from serve_app.gateway.validation import MalformedBody, parse_chat
 from tests.serve_app.gateway.client_cases import Endpoint
@@ -111,6 +121,30 @@ def test_the_openai_route_takes_mistral_s_spellings(gateway: Gateway) -> None:
     assert answer.status_code == 200
     sampling = gateway.tiers.requests[-1].sampling
     assert (sampling.seed, sampling.top_k, sampling.min_tokens) == (77, 5, 1)
+
+
+def test_the_parts_know_every_field_of_both_clients_and_few_more() -> None:
+    openai_image = set(openai_image_params.ImageURL.__annotations__)
+    assert set(ImageUrl.model_fields) == openai_image | set(ImageURL.model_fields) | {"frames"}
+    part = set(openai_image_params.ChatCompletionContentPartImageParam.__annotations__)
+    assert set(ImagePart.model_fields) == part | set(ImageURLChunk.model_fields)
+    ours = {"pages", "dpi", "detail", "prompt_cache_breakpoint"}
+    assert set(DocumentPart.model_fields) == set(DocumentURLChunk.model_fields) | ours
+
+
+def test_parts_of_every_kind_are_read_or_refused_by_name(endpoint: Endpoint) -> None:
+    read = {"text", "image_url", "document_url"}
+    kinds = set(_CONTENT_CHUNK_VARIANTS) | {
+        get_args(get_type_hints(part)["type"])[0]
+        for part in get_args(ChatCompletionContentPartParam)
+    }
+    assert read < kinds
+    for kind in kinds - read:
+        content = [{"type": kind, kind: "x"}]
+        answer = endpoint.chat(messages=[{"role": "user", "content": content}])
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"]) == (400, "messages[0].content[0].type"), kind
+        assert kind in error["message"]
 
 
 def test_an_unknown_field_is_named(endpoint: Endpoint) -> None:

@@ -179,7 +179,7 @@ def test_a_fault_is_named_where_it_stands(fields: Any, param: str, code: str) ->
     assert param in fault(**fields)[2]
 
 
-@pytest.mark.parametrize("kind", ["input_audio", "file", "document_url", "thinking", "reference"])
+@pytest.mark.parametrize("kind", ["input_audio", "file", "thinking", "reference"])
 def test_content_we_cannot_read_is_refused_by_name(kind: str) -> None:
     param, code, message = fault(messages=in_user({"type": kind, kind: "x"}))
     assert (param, code) == ("messages[0].content[1].type", "unsupported_value")

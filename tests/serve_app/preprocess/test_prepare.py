@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from PIL import Image as Pillow
 
-from serve_app.config import Preprocess
 from serve_app.errors import InvalidRequest
 from serve_app.messages import PictureSource, PrepareRequest
-from serve_app.preprocess.decode import decode_picture
+from serve_app.preparing import Preprocess
 from serve_app.preprocess.prepare import Preparer
+from serve_app.preprocess.workers import Workers
 from shards.conversation import Conversation, Image, Message, Text
 from shards.errors import RequestError
-from shards.pixels import content_hash, patches
+from shards.pixels import patches
 from shards.tokenizer import Tokenizer
+from tests.serve_app.preprocess.shared_workers import preparer as make_preparer
 
 FILE = Path(MistralTokenizer._data_path()) / "mistral_instruct_tokenizer_241114.model.v7m1"
 
@@ -29,8 +31,8 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture
-def preparer(tokenizer) -> Preparer:
-    return Preparer(tokenizer, Preprocess())
+def preparer(tokenizer) -> Preparer[np.ndarray]:
+    return make_preparer(tokenizer, Preprocess())
 
 
 @pytest.fixture
@@ -38,11 +40,13 @@ def decoded(monkeypatch) -> list[str]:
     """The places whose pictures were decoded."""
     places: list[str] = []
 
-    def spy(data: bytes, limits: Preprocess, param: str) -> Pillow.Image:
-        places.append(param)
-        return decode_picture(data, limits, param)
+    cut = Workers.cut
 
-    monkeypatch.setattr("serve_app.preprocess.prepare.decode_picture", spy)
+    async def spy(workers: Workers, *arguments: Any) -> Any:
+        places.append(arguments[3])
+        return await cut(workers, *arguments)
+
+    monkeypatch.setattr(Workers, "cut", spy)
     return places
 
 
@@ -73,8 +77,8 @@ def ask(conversation: Conversation, *pictures: bytes, most: int | None = None) -
     return PrepareRequest("request", conversation, sources, most)
 
 
-def test_pictures_come_in_the_order_in_which_the_prompt_shows_them(preparer, tokenizer):
-    prepared = preparer.prepare(ask(TWO_TURNS, as_png(RED), as_png(BLUE)))
+async def test_pictures_come_in_the_order_in_which_the_prompt_shows_them(preparer, tokenizer):
+    prepared = await preparer.prepare(ask(TWO_TURNS, as_png(RED), as_png(BLUE)))
 
     expected = tokenizer.encode(TWO_TURNS, [RED.size, BLUE.size])
     assert prepared.token_ids == expected.token_ids
@@ -82,15 +86,15 @@ def test_pictures_come_in_the_order_in_which_the_prompt_shows_them(preparer, tok
         expected.text_tokens,
         expected.image_tokens,
     )
-    for (shown, values), image in zip(prepared.pictures, (RED, BLUE, RED), strict=True):
+    for cut, image in zip(prepared.pictures, (RED, BLUE, RED), strict=True):
         grid, patch_values = patches(image)
-        assert (shown.grid, shown.content) == (grid, content_hash(grid, patch_values))
-        assert np.array_equal(values, patch_values)
-    features = sum(shown.grid.patches for shown, _ in prepared.pictures)
+        assert cut.picture.grid == grid
+        assert np.array_equal(cut.patches, patch_values)
+    features = sum(cut.picture.grid.patches for cut in prepared.pictures)
     assert prepared.token_ids.count(tokenizer.vocabulary.image_id) == features
 
 
-def test_a_turn_that_is_shown_picture_first_keeps_pictures_and_grids_together(preparer):
+async def test_a_turn_that_is_shown_picture_first_keeps_pictures_and_grids_together(preparer):
     swapped = Conversation(
         (
             Message("user", (Image(1), Image(0))),
@@ -99,57 +103,57 @@ def test_a_turn_that_is_shown_picture_first_keeps_pictures_and_grids_together(pr
         )
     )
     wide = picture(90, 10, "green")
-    prepared = preparer.prepare(ask(swapped, as_png(RED), as_png(BLUE), as_png(wide)))
-    assert [shown.content for shown, _ in prepared.pictures] == [
-        content_hash(*patches(image)) for image in (BLUE, RED, wide)
+    prepared = await preparer.prepare(ask(swapped, as_png(RED), as_png(BLUE), as_png(wide)))
+    assert [cut.patches.tolist() for cut in prepared.pictures] == [
+        patches(image)[1].tolist() for image in (BLUE, RED, wide)
     ]
 
 
-def test_text_alone_needs_no_pictures(preparer):
-    prepared = preparer.prepare(ask(Conversation((Message("user", (Text("hello"),)),))))
+async def test_text_alone_needs_no_pictures(preparer):
+    prepared = await preparer.prepare(ask(Conversation((Message("user", (Text("hello"),)),))))
     assert prepared.pictures == ()
     assert prepared.image_tokens == 0
     assert prepared.text_tokens == len(prepared.token_ids) > 3
 
 
-def test_equal_pictures_are_decoded_once(preparer, decoded):
+async def test_equal_pictures_are_decoded_once(preparer, decoded):
     both = Conversation((Message("user", (Image(0), Text("or"), Image(1), Image(2))),))
-    prepared = preparer.prepare(ask(both, as_png(RED), as_png(BLUE), as_png(RED)))
+    prepared = await preparer.prepare(ask(both, as_png(RED), as_png(BLUE), as_png(RED)))
     assert decoded == ["place 0", "place 1"]
-    (_, first), _, (_, third) = prepared.pictures
-    assert first is third
+    first, _, third = prepared.pictures
+    assert first.patches is third.patches
 
 
-def test_a_bad_picture_is_named_by_its_place(preparer):
+async def test_a_bad_picture_is_named_by_its_place(preparer):
     with pytest.raises(InvalidRequest, match="not a JPEG") as caught:
-        preparer.prepare(ask(TWO_TURNS, as_png(RED), b"no picture"))
+        await preparer.prepare(ask(TWO_TURNS, as_png(RED), b"no picture"))
     assert caught.value.param == "place 1"
 
 
 @pytest.mark.parametrize("pictures", [(), (as_png(RED),), (as_png(RED),) * 3])
-def test_a_wrong_count_of_pictures_is_refused_undecoded(preparer, decoded, pictures):
+async def test_a_wrong_count_of_pictures_is_refused_undecoded(preparer, decoded, pictures):
     with pytest.raises(RequestError, match=f"2 pictures are named but {len(pictures)} came"):
-        preparer.prepare(ask(TWO_TURNS, *pictures))
+        await preparer.prepare(ask(TWO_TURNS, *pictures))
     assert decoded == []
 
 
-def test_more_pictures_than_allowed_are_refused_undecoded(preparer, decoded):
+async def test_more_pictures_than_allowed_are_refused_undecoded(preparer, decoded):
     request = ask(TWO_TURNS, as_png(RED), as_png(BLUE), most=1)
     with pytest.raises(InvalidRequest, match="at most 1 may") as caught:
-        preparer.prepare(request)
+        await preparer.prepare(request)
     assert (caught.value.param, caught.value.code) == ("messages", "too_many_pictures")
     assert decoded == []
-    assert preparer.prepare(ask(TWO_TURNS, as_png(RED), as_png(BLUE), most=2)).pictures
+    assert (await preparer.prepare(ask(TWO_TURNS, as_png(RED), as_png(BLUE), most=2))).pictures
 
 
-def test_an_impossible_conversation_is_refused_undecoded(preparer, decoded):
+async def test_an_impossible_conversation_is_refused_undecoded(preparer, decoded):
     ends_wrong = Conversation(TWO_TURNS.messages[:2])
     with pytest.raises(RequestError, match="last message"):
-        preparer.prepare(ask(ends_wrong, as_png(RED), as_png(BLUE)))
+        await preparer.prepare(ask(ends_wrong, as_png(RED), as_png(BLUE)))
     assert decoded == []
 
 
-def test_the_configured_limits_hold(tokenizer):
-    strict = Preparer(tokenizer, Preprocess(max_picture_pixels=400))
+async def test_the_configured_limits_hold(tokenizer):
+    strict = make_preparer(tokenizer, Preprocess(max_picture_pixels=400))
     with pytest.raises(InvalidRequest, match="at most 400"):
-        strict.prepare(ask(TWO_TURNS, as_png(RED), as_png(BLUE)))
+        await strict.prepare(ask(TWO_TURNS, as_png(RED), as_png(BLUE)))
