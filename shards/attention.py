@@ -199,6 +199,19 @@ class Decode:
         )
 
 
+def packed_spans(lengths: Sequence[int]) -> Tensor:
+    """``StepLayout.native`` of pictures packed one after the other: [pictures, 4].
+
+    >>> packed_spans([6, 2]).tolist()
+    [[0, 6, 6, -1], [6, 2, 2, -1]]
+    """
+    stops = itertools.accumulate(lengths)
+    return torch.tensor(
+        [(stop - length, length, length, -1) for length, stop in zip(lengths, stops, strict=True)],
+        dtype=torch.int64,
+    )
+
+
 def paged(q: Tensor, k: Tensor, v: Tensor, cache: PagedCache, layout: StepLayout) -> Tensor:
     """Cache the step's keys and values, then attend causally to each sequence's own past.
 

@@ -124,29 +124,9 @@ class SequenceState:
             if place and self.draws.penalised:
                 counts[advance.drafts[place - 1]] += 1
             mask = advance.masks[place] if advance.masks else b""
-            samples.append(self._sample(self.drawn + place, tuple(counts.items()), mask))
+            index = self.drawn + place
+            samples.append(SampleSpec(self.draws, index, tuple(counts.items()), mask))
         return tuple(samples)
-
-    def _sample(self, index: int, counts: tuple[tuple[int, int], ...], mask: bytes) -> SampleSpec:
-        draws = self.draws
-        return SampleSpec(
-            seed=draws.seed,
-            choice=draws.choice,
-            index=index,
-            temperature=draws.temperature,
-            top_p=draws.top_p,
-            top_k=draws.top_k,
-            min_p=draws.min_p,
-            repetition_penalty=draws.repetition_penalty,
-            presence_penalty=draws.presence_penalty,
-            frequency_penalty=draws.frequency_penalty,
-            output_counts=counts,
-            prompt_ids=draws.prompt_ids,
-            logit_bias=draws.logit_bias,
-            banned=draws.banned_early if index < draws.min_tokens else draws.banned,
-            logprobs=draws.logprobs,
-            mask=mask,
-        )
 
 
 @dataclass(frozen=True, slots=True)

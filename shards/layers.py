@@ -24,7 +24,7 @@ from torch.nn import functional as F  # noqa: N812, the field's name for it
 
 from shards.comm import Communicator
 from shards.host_memory import on_large_pages
-from shards.kernels import Heads, Kernels, KernelsName
+from shards.kernels import AttentionWeights, FeedForwardWeights, Heads, Kernels, KernelsName
 from shards.native.kernels import kernels_for
 
 DtypeName = Literal["auto", "float32", "bfloat16"]
@@ -224,17 +224,12 @@ class VocabularyEmbedding(Layer):
 
 
 class GatedFeedForward(nn.Module):
-    """w2(silu(w1 x) * w3 x); one all-reduce."""
+    """The matrices of w2(silu(w1 x) * w3 x)."""
 
     def __init__(self, width: int, hidden: int, place: Placement) -> None:
         super().__init__()
-        self.kernels = place.kernels
         self.w13 = ColumnParallel([Rows("w1", hidden), Rows("w3", hidden)], width, place)
         self.w2 = RowParallel("w2", hidden, width, place)
-
-    def forward(self, x: Tensor) -> Tensor:
-        down: Tensor = self.w2(self.kernels.gated(self.w13(x)))
-        return down
 
 
 class HeadProjections(nn.Module):
@@ -249,7 +244,6 @@ class HeadProjections(nn.Module):
     ) -> None:
         super().__init__()
         self.heads = Heads(place.share(heads), place.share(kv_heads), head_dim)
-        self.kernels = place.kernels
         self.wqkv = ColumnParallel(
             [
                 Rows("wq", heads * head_dim, rotary_heads=heads),
@@ -260,3 +254,47 @@ class HeadProjections(nn.Module):
             place,
         )
         self.wo = RowParallel("wo", heads * head_dim, width, place)
+
+
+class TransformerLayer(nn.Module):
+    """Attention, then feed-forward, each added to what comes in; two all-reduces.
+
+    Adding is left to the sublayer that follows, which passes over the rows anyway: a layer takes
+    ``hidden`` [T, width] and what is yet to be added to it, and returns both as they are after it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        hidden: int,
+        eps: float,
+        place: Placement,
+    ) -> None:
+        super().__init__()
+        self.comm = place.comm
+        self.attention_norm = RMSNorm("attention_norm", width, eps, place)
+        self.attention = HeadProjections(width, heads, kv_heads, head_dim, place)
+        self.ffn_norm = RMSNorm("ffn_norm", width, eps, place)
+        self.feed_forward = GatedFeedForward(width, hidden, place)
+        self.attend = place.kernels.attention(
+            AttentionWeights(
+                self.attention_norm.weight,
+                eps,
+                self.attention.wqkv.weight,
+                self.attention.wo.weight,
+                self.attention.heads,
+            )
+        )
+        self._feed = place.kernels.feed_forward(
+            FeedForwardWeights(
+                self.ffn_norm.weight, eps, self.feed_forward.w13.weight, self.feed_forward.w2.weight
+            )
+        )
+
+    def feed(self, hidden: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
+        """The second half, of what ``attend`` returned."""
+        hidden, summand = self._feed(hidden, self.comm.all_reduce(attended))
+        return hidden, self.comm.all_reduce(summand)

@@ -26,10 +26,10 @@ def adjust_(logits: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int)
     Where a mask and bans together leave no id, the mask alone holds: a grammar that is done ends
     the answer, whatever ``min_tokens`` says.
     """
-    if any(spec.logit_bias for spec in specs):
+    if any(spec.draws.logit_bias for spec in specs):
         rows, columns, bias = _local(_biases(specs), logits, vocab_start)
         logits.index_put_((rows, columns), bias, accumulate=True)
-    if any(spec.repetition_penalty != 1 for spec in specs):
+    if any(spec.draws.repetition_penalty != 1 for spec in specs):
         rows, columns, penalty = _repetitions(specs, logits, vocab_start)
         # An id of both prompt and output stands there twice, and gets the same number twice.
         seen = logits[rows, columns]
@@ -87,7 +87,7 @@ def _columns(
 
 def _biases(specs: Sequence[SampleSpec]) -> Iterable[_Entry]:
     for row, spec in enumerate(specs):
-        for token_id, bias in spec.logit_bias:
+        for token_id, bias in spec.draws.logit_bias:
             yield row, token_id, bias
 
 
@@ -95,15 +95,18 @@ def _repetitions(
     specs: Sequence[SampleSpec], logits: torch.Tensor, vocab_start: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Rows, columns and penalties; of a long prompt nothing is looked at again from Python."""
-    penalised = [(row, spec) for row, spec in enumerate(specs) if spec.repetition_penalty != 1]
+    penalised = [
+        (row, spec) for row, spec in enumerate(specs) if spec.draws.repetition_penalty != 1
+    ]
     rows, columns, penalties = _local(_repeated_output(penalised), logits, vocab_start)
     prompts = [
-        _columns(spec.prompt_ids, vocab_start, logits.shape[1], logits.device)
+        _columns(spec.draws.prompt_ids, vocab_start, logits.shape[1], logits.device)
         for _, spec in penalised
     ]
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     of_prompts = torch.tensor([row for row, _ in penalised]).repeat_interleave(lengths)
-    numbers = torch.tensor([spec.repetition_penalty for _, spec in penalised], dtype=logits.dtype)
+    factors = [spec.draws.repetition_penalty for _, spec in penalised]
+    numbers = torch.tensor(factors, dtype=logits.dtype)
     return (
         torch.cat([rows, of_prompts.to(logits.device)]),
         torch.cat([columns, *prompts]),
@@ -114,14 +117,15 @@ def _repetitions(
 def _repeated_output(penalised: Iterable[tuple[int, SampleSpec]]) -> Iterable[_Entry]:
     for row, spec in penalised:
         for token_id, _ in spec.output_counts:
-            yield row, token_id, spec.repetition_penalty
+            yield row, token_id, spec.draws.repetition_penalty
 
 
 def _occurrences(specs: Sequence[SampleSpec]) -> Iterable[_Entry]:
     for row, spec in enumerate(specs):
-        if spec.presence_penalty or spec.frequency_penalty:
+        presence, frequency = spec.draws.presence_penalty, spec.draws.frequency_penalty
+        if presence or frequency:
             for token_id, count in spec.output_counts:
-                yield row, token_id, spec.presence_penalty + spec.frequency_penalty * count
+                yield row, token_id, presence + frequency * count
 
 
 def _bans(specs: Sequence[SampleSpec]) -> dict[tuple[int, ...], list[int]]:

@@ -140,15 +140,17 @@ class RooflineRunner:
 
     def _draw(self, sample: SampleSpec) -> TokenLogprob:
         # Weyl sequences of odd 64-bit constants, and the high bits of their product.
-        mixed = (sample.seed + 0x9E3779B97F4A7C15 * (sample.index + 1)) ^ (sample.choice << 40)
+        mixed = (sample.draws.seed + 0x9E3779B97F4A7C15 * (sample.index + 1)) ^ (
+            sample.draws.choice << 40
+        )
         mixed = mixed * 0xD1B54A32D192ED03 & 0xFFFFFFFFFFFFFFFF
         token_id = self._token_ids[(mixed >> 32) % len(self._token_ids)]
         if not allows(sample.mask, token_id):
             token_id = _first_allowed(sample.mask)
-        if sample.logprobs is None:
+        if sample.draws.logprobs is None:
             return TokenLogprob(token_id, nan)
         # It was certain.
-        return TokenLogprob(token_id, 0.0, ((token_id, 0.0),) if sample.logprobs else ())
+        return TokenLogprob(token_id, 0.0, ((token_id, 0.0),) if sample.draws.logprobs else ())
 
     def _sleep_until(self, due: float) -> None:
         """Sleeping ends late by a fraction of a millisecond, which the next step gives back."""

@@ -25,6 +25,8 @@ from shards.truncation import order_images, truncated, truncates
 # Below this a temperature leaves no choice, and dividing by it overflows float32.
 GREEDY_TEMPERATURE = 1e-5
 _ID_BITS = 24
+# Scores that are compared at once: the square root of a vocabulary, and a power of 2 as it is.
+_GROUP = 256
 
 
 @torch.inference_mode()
@@ -45,7 +47,7 @@ def sample(
     if not specs:
         return []
     scores = logits.float()
-    told = [row for row, spec in enumerate(specs) if spec.logprobs is not None]
+    told = [row for row, spec in enumerate(specs) if spec.draws.logprobs is not None]
     raw = scores[told]
     picks = _picks(adjust_(scores, specs, vocab_start), specs, vocab_start, comm)
     details = _details(raw, picks[told], [specs[row] for row in told], vocab_start)
@@ -61,7 +63,7 @@ def sample(
     ids = picks_of_ranks[winners, range(len(specs)), 1].long().tolist()
     tokens = [TokenLogprob(token_id, math.nan) for token_id in ids]
     for place, row in enumerate(told):
-        limit = specs[row].logprobs or 0
+        limit = specs[row].draws.logprobs or 0
         tokens[row] = _logprobs(ids[row], winners[row], details_of_ranks[:, place], limit)
     return tokens
 
@@ -70,11 +72,11 @@ def _picks(
     scores: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int, comm: Communicator
 ) -> torch.Tensor:
     """This rank's best score and its id, float64 [S, 2]."""
-    drawn = [row for row, spec in enumerate(specs) if spec.temperature >= GREEDY_TEMPERATURE]
+    drawn = [row for row, spec in enumerate(specs) if spec.draws.temperature >= GREEDY_TEMPERATURE]
     if len(drawn) == len(specs):
         best, column = _noisy(scores, specs, vocab_start, comm)
     else:
-        values, column = scores.max(dim=1)
+        values, column = _largest(scores)
         best = values.double()
         if drawn:
             noisy = _noisy(scores[drawn], [specs[row] for row in drawn], vocab_start, comm)
@@ -82,18 +84,28 @@ def _picks(
     return torch.stack([best, (column + vocab_start).double()], dim=1)
 
 
+def _largest(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``scores.max(dim=1)`` in a fifth of its time on the CPU: torch compares many values at once
+    but looks for places one by one, so that is done within the best group of each row only.
+    """
+    groups = scores.reshape(len(scores), -1, math.gcd(scores.shape[1], _GROUP))
+    values, group = groups.amax(dim=2).max(dim=1)
+    rows = torch.arange(len(scores), device=scores.device)
+    return values, groups[rows, group].argmax(dim=1) + group * groups.shape[2]
+
+
 def _noisy(
     scores: torch.Tensor, specs: Sequence[SampleSpec], vocab_start: int, comm: Communicator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest scores with noise [R], and their columns; the scores are overwritten."""
-    temperature = torch.tensor([spec.temperature for spec in specs], device=scores.device)
+    temperature = torch.tensor([spec.draws.temperature for spec in specs], device=scores.device)
     scores.div_(temperature.unsqueeze(1))
     cut = [row for row, spec in enumerate(specs) if truncates(spec)]
     if len(cut) == len(specs):
         scores = truncated(scores, specs, comm)
     elif cut:
         scores[cut] = truncated(scores[cut], [specs[row] for row in cut], comm)
-    draws = [(spec.seed, spec.choice, spec.index) for spec in specs]
+    draws = [(spec.draws.seed, spec.draws.choice, spec.index) for spec in specs]
     return largest(scores, draws, vocab_start)
 
 
@@ -111,7 +123,7 @@ def _details(
     chosen = values.gather(1, picks[:, 1:].long() - vocab_start)
     largest = values.amax(dim=1, keepdim=True)
     total = (values - largest).exp().sum(dim=1, keepdim=True)
-    alternatives = min(max(spec.logprobs or 0 for spec in specs), raw.shape[1])
+    alternatives = min(max(spec.draws.logprobs or 0 for spec in specs), raw.shape[1])
     columns = _likeliest(raw, alternatives)
     ids = (columns + vocab_start).double()
     return torch.cat([chosen, largest, total, ids, values.gather(1, columns)], dim=1)

@@ -160,9 +160,11 @@ class SimulatedRunner:
 
     def _draw(self, tokens: Sequence[int], sample: SampleSpec) -> TokenLogprob:
         token = self._next_token(tokens, sample)
-        if sample.logprobs is None:
+        if sample.draws.logprobs is None:
             return TokenLogprob(token, nan)
-        return TokenLogprob(token, -1.0, tuple((token, -1.0) for _ in range(sample.logprobs))[:1])
+        return TokenLogprob(
+            token, -1.0, tuple((token, -1.0) for _ in range(sample.draws.logprobs))[:1]
+        )
 
     def _slot(self, table: Sequence[int], position: int) -> int:
         block, offset = divmod(position, self.block_size)
@@ -180,7 +182,9 @@ def hashed(vocab_size: int) -> NextToken:
     """Tokens that depend on the whole sequence, the seed and the choice, and avoid banned ids."""
 
     def next_token(tokens: Sequence[int], sample: SampleSpec) -> int:
-        token = _number(f"{list(tokens)}{sample.seed}{sample.choice}".encode()) % vocab_size
+        token = (
+            _number(f"{list(tokens)}{sample.draws.seed}{sample.draws.choice}".encode()) % vocab_size
+        )
         while token in sample.banned or not allows(sample.mask, token):
             token = (token + 1) % vocab_size
         return token

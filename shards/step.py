@@ -92,28 +92,21 @@ class SampleSpec:
     Attributes:
         index: 0-based index of the token among the choice's output.
         output_counts: (token id, times generated) for the penalties; empty when none is set.
-        banned: ids that may not be drawn here (end of sequence under ``min_tokens`` or
-            ``ignore_eos``, and ids no answer may ever contain).
         mask: one bit per vocabulary id, in little-endian 32-bit words (bit i of word w is id
             32 w + i): what a grammar allows here; empty where it allows everything.
     """
 
-    seed: int
-    choice: int
+    draws: Draws
     index: int
-    temperature: float
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
     output_counts: tuple[tuple[int, int], ...] = ()
-    prompt_ids: tuple[int, ...] = ()
-    logit_bias: tuple[tuple[int, float], ...] = ()
-    banned: tuple[int, ...] = ()
-    logprobs: int | None = None
     mask: bytes = b""
+
+    @property
+    def banned(self) -> tuple[int, ...]:
+        """Ids that may not be drawn here (end of sequence under ``min_tokens`` or ``ignore_eos``,
+        and ids no answer may ever contain)."""
+        early = self.index < self.draws.min_tokens
+        return self.draws.banned_early if early else self.draws.banned
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,11 @@ from shards.attention import PagedCache, StepLayout
 from shards.config import ModelConfig, TextConfig
 from shards.layers import (
     ColumnParallel,
-    GatedFeedForward,
-    HeadProjections,
     Placement,
     RMSNorm,
     RowParallel,
     Rows,
+    TransformerLayer,
     VocabularyEmbedding,
 )
 from shards.rotary import Rotation, text_rotation
@@ -42,27 +41,28 @@ class Projector(nn.Module):
         return projected
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(TransformerLayer):
     def __init__(self, config: TextConfig, place: Placement) -> None:
-        super().__init__()
-        self.kernels = place.kernels
-        self.attention_norm = RMSNorm("attention_norm", config.dim, config.norm_eps, place)
-        self.attention = HeadProjections(
-            config.dim, config.heads, config.kv_heads, config.head_dim, place
+        super().__init__(
+            width=config.dim,
+            heads=config.heads,
+            kv_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            hidden=config.hidden_dim,
+            eps=config.norm_eps,
+            place=place,
         )
-        self.ffn_norm = RMSNorm("ffn_norm", config.dim, config.norm_eps, place)
-        self.feed_forward = GatedFeedForward(config.dim, config.hidden_dim, place)
 
     def forward(
-        self, hidden: Tensor, rotation: Rotation, cache: PagedCache | None, layout: StepLayout
-    ) -> Tensor:
-        """[T, dim] -> [T, dim]; the step's keys and values are left in ``cache``, if any."""
-        attention = self.attention
-        qkv = attention.wqkv(self.attention_norm(hidden))
-        attended = self.kernels.attend_paged(qkv, attention.heads, rotation, cache, layout)
-        hidden = hidden + attention.wo(attended)
-        grown: Tensor = hidden + self.feed_forward(self.ffn_norm(hidden))
-        return grown
+        self,
+        hidden: Tensor,
+        addend: Tensor | None,
+        rotation: Rotation,
+        cache: PagedCache | None,
+        layout: StepLayout,
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of the step are left in ``cache``, if any."""
+        return self.feed(*self.attend.paged(hidden, addend, rotation, cache, layout))
 
 
 class Decoder(nn.Module):
@@ -96,15 +96,16 @@ class Decoder(nn.Module):
     def forward(
         self, hidden: Tensor, layout: StepLayout, caches: Sequence[PagedCache | None]
     ) -> Tensor:
-        """[T, dim] -> [T, dim] before the last norm.
+        """[T, dim], which may be overwritten -> [T, dim] before the last norm.
 
         Args:
             caches: one per layer; None where nothing is kept (``StepLayout.uncached``).
         """
         rotation = text_rotation(layout.positions, self.config.head_dim, self.config.rope_theta)
+        addend = None
         for layer, cache in zip(self.layers, caches, strict=True):
-            hidden = layer(hidden, rotation, cache, layout)
-        return hidden
+            hidden, addend = layer(hidden, addend, rotation, cache, layout)
+        return hidden if addend is None else hidden + addend
 
     def head(self, hidden: Tensor) -> Tensor:
         """[S, dim] -> this rank's float32 logits [S, vocabulary / ranks]."""

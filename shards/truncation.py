@@ -24,7 +24,7 @@ _UNITS = 2.0**44  # 2**18 ids of the top one's weight still fit into 63 bits
 
 
 def truncates(spec: SampleSpec) -> bool:
-    return spec.top_k > 0 or spec.top_p < 1 or spec.min_p > 0
+    return spec.draws.top_k > 0 or spec.draws.top_p < 1 or spec.draws.min_p > 0
 
 
 def truncated(
@@ -39,17 +39,19 @@ def truncated(
     for part in _parts(scores):
         images[part] = order_images(scores[part])
     lowest = torch.zeros(len(specs), dtype=torch.int64, device=scores.device)
-    if any(spec.top_k for spec in specs):
+    if any(spec.draws.top_k for spec in specs):
         vocabulary = scores.shape[1] * comm.size
-        keep = torch.tensor([spec.top_k or vocabulary for spec in specs], device=scores.device)
+        keep = torch.tensor(
+            [spec.draws.top_k or vocabulary for spec in specs], device=scores.device
+        )
         lowest = _threshold(images, torch.ones_like(images), keep.minimum, comm)
     kept = images >= lowest.unsqueeze(1)
-    if all(spec.top_p == 1 and spec.min_p == 0 for spec in specs):
+    if all(spec.draws.top_p == 1 and spec.draws.min_p == 0 for spec in specs):
         return scores.masked_fill(~kept, float("-inf"))
 
     best = comm.all_reduce(scores.amax(dim=1), "max").unsqueeze(1)
-    if any(spec.top_p < 1 for spec in specs):
-        share = torch.tensor([spec.top_p for spec in specs], dtype=torch.float64)
+    if any(spec.draws.top_p < 1 for spec in specs):
+        share = torch.tensor([spec.draws.top_p for spec in specs], dtype=torch.float64)
         share = share.to(scores.device)
         weights = torch.empty_like(images)
         for part in _parts(scores):
@@ -58,7 +60,7 @@ def truncated(
         nucleus = _threshold(images, weights, lambda total: (share * total).ceil().long(), comm)
         # Ids of no countable weight are outside every nucleus, yet inside the whole.
         kept &= images >= nucleus.where(share < 1, lowest).unsqueeze(1)
-    min_p = torch.tensor([spec.min_p for spec in specs], device=scores.device).unsqueeze(1)
+    min_p = torch.tensor([spec.draws.min_p for spec in specs], device=scores.device).unsqueeze(1)
     kept &= scores >= best + min_p.log()
     return scores.masked_fill(~kept, float("-inf"))
 

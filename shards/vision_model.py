@@ -20,12 +20,11 @@ from shards.grid import Grid
 from shards.kernels import KernelsName
 from shards.layers import (
     DtypeName,
-    GatedFeedForward,
-    HeadProjections,
     Layer,
     Part,
     Placement,
     RMSNorm,
+    TransformerLayer,
     compute_dtype,
     model_parts,
 )
@@ -38,23 +37,22 @@ CPU_PATCHES = 1024
 NORM_EPS = 1e-5
 
 
-class VisionLayer(nn.Module):
+class VisionLayer(TransformerLayer):
     def __init__(self, config: VisionConfig, place: Placement) -> None:
-        super().__init__()
-        width, heads = config.hidden_size, config.heads
-        self.kernels = place.kernels
-        self.attention_norm = RMSNorm("attention_norm", width, NORM_EPS, place)
-        self.attention = HeadProjections(width, heads, heads, config.head_dim, place)
-        self.ffn_norm = RMSNorm("ffn_norm", width, NORM_EPS, place)
-        self.feed_forward = GatedFeedForward(width, config.intermediate_size, place)
+        super().__init__(
+            width=config.hidden_size,
+            heads=config.heads,
+            kv_heads=config.heads,
+            head_dim=config.head_dim,
+            hidden=config.intermediate_size,
+            eps=NORM_EPS,
+            place=place,
+        )
 
-    def forward(self, hidden: Tensor, rotation: Rotation, lengths: Sequence[int]) -> Tensor:
-        attention = self.attention
-        qkv = attention.wqkv(self.attention_norm(hidden))
-        attended = self.kernels.attend_packed(qkv, attention.heads, rotation, lengths)
-        hidden = hidden + attention.wo(attended)
-        grown: Tensor = hidden + self.feed_forward(self.ffn_norm(hidden))
-        return grown
+    def forward(
+        self, hidden: Tensor, addend: Tensor | None, rotation: Rotation, lengths: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        return self.feed(*self.attend.packed(hidden, addend, rotation, lengths))
 
 
 class VisionTransformer(nn.Module):
@@ -63,9 +61,11 @@ class VisionTransformer(nn.Module):
         self.layers = nn.ModuleList(VisionLayer(config, place) for _ in range(config.layers))
 
     def forward(self, hidden: Tensor, rotation: Rotation, lengths: Sequence[int]) -> Tensor:
+        """``hidden`` may be overwritten."""
+        addend = None
         for layer in self.layers:
-            hidden = layer(hidden, rotation, lengths)
-        return hidden
+            hidden, addend = layer(hidden, addend, rotation, lengths)
+        return hidden if addend is None else hidden + addend
 
 
 class PatchEmbedding(Layer):

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "operations.h"
 #include "vector.h"
 
 namespace {

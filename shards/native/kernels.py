@@ -14,25 +14,39 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from shards.attention import PagedCache, StepLayout
+from shards.attention import PagedCache, StepLayout, packed_spans
 from shards.errors import KernelError
-from shards.kernels import Heads, Kernels, KernelsName
+from shards.kernels import (
+    AttentionSublayer,
+    AttentionWeights,
+    FeedForwardSublayer,
+    FeedForwardWeights,
+    Heads,
+    Kernels,
+    KernelsName,
+)
 from shards.native.build import cache_folder, library
+from shards.native.sublayers import (
+    SIGNATURES,
+    Argument,
+    NativeAttention,
+    NativeFeedForward,
+)
 from shards.rotary import Rotation
 
 # Query heads per key head that the attention kernel lays side by side at most.
 _MOST_GROUPED = 128
-_Argument = ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float
 _POINTER, _COUNT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-_SIGNATURES: dict[str, tuple[type[_Argument], ...]] = {
+_SIGNATURES: dict[str, tuple[type[Argument], ...]] = {
     "linear": (*[_POINTER] * 4, *[_COUNT] * 4),
-    "rms_norm": (*[_POINTER] * 3, *[_COUNT] * 2, _REAL, _COUNT),
+    "rms_norm": (*[_POINTER] * 4, *[_COUNT] * 2, _REAL, _COUNT),
     "gated": (*[_POINTER] * 2, *[_COUNT] * 3),
     "rotate": (*[_POINTER] * 6, *[_COUNT] * 5),
     "attention": (
         *(_POINTER, _COUNT, _POINTER, _POINTER, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT),
         *(_COUNT, _COUNT, _COUNT, _COUNT, _POINTER, _COUNT),
     ),
+    **SIGNATURES,
 }
 
 
@@ -72,6 +86,7 @@ class NativeKernels(Kernels):
         rows, width = x.shape
         self._lib.rms_norm(
             x.data_ptr(),
+            None,
             weight.data_ptr(),
             y.data_ptr(),
             rows,
@@ -98,9 +113,8 @@ class NativeKernels(Kernels):
         cache: PagedCache | None,
         layout: StepLayout,
     ) -> Tensor:
-        if cache is None or not _covered(qkv, cache.keys):
-            return super().attend_paged(qkv, heads, rotation, cache, layout)
-        if heads.query > _MOST_GROUPED * heads.key:
+        covered = cache is not None and _covered(qkv, cache.keys)
+        if cache is None or not covered or not _groups(heads):
             return super().attend_paged(qkv, heads, rotation, cache, layout)
         qkv = qkv.contiguous()
         self._rotate(qkv, heads, rotation, layout.slots, cache)
@@ -117,14 +131,10 @@ class NativeKernels(Kernels):
     def attend_packed(
         self, qkv: Tensor, heads: Heads, rotation: Rotation, lengths: Sequence[int]
     ) -> Tensor:
-        if not _covered(qkv) or heads.query > _MOST_GROUPED * heads.key:
+        if not _covered(qkv) or not _groups(heads):
             return super().attend_packed(qkv, heads, rotation, lengths)
         qkv = qkv.contiguous()
         self._rotate(qkv, heads, rotation, None, None)
-        spans, first = [], 0
-        for length in lengths:
-            spans.append((first, length, length, -1))
-            first += length
         keys = qkv.data_ptr() + heads.query * heads.dim * qkv.itemsize
         values = keys + heads.key * heads.dim * qkv.itemsize
         return self._attend(
@@ -132,9 +142,20 @@ class NativeKernels(Kernels):
             heads,
             (keys, values, heads.width),
             (None, 1),
-            torch.tensor(spans, dtype=torch.int64),
+            packed_spans(lengths),
             causal=False,
         )
+
+    def attention(self, weights: AttentionWeights) -> AttentionSublayer:
+        heads = weights.heads
+        if not _covered(weights.norm, weights.wqkv, weights.wo) or not _groups(heads):
+            return super().attention(weights)
+        return NativeAttention(self, weights, self._lib)
+
+    def feed_forward(self, weights: FeedForwardWeights) -> FeedForwardSublayer:
+        if not _covered(weights.norm, weights.w13, weights.w2):
+            return super().feed_forward(weights)
+        return NativeFeedForward(self, weights, self._lib)
 
     def _rotate(
         self,
@@ -218,3 +239,7 @@ def _loaded() -> ctypes.CDLL:
 
 def _covered(*tensors: Tensor) -> bool:
     return all(x.dtype is torch.float32 and x.device.type == "cpu" for x in tensors)
+
+
+def _groups(heads: Heads) -> bool:
+    return heads.query <= _MOST_GROUPED * heads.key

@@ -11,12 +11,15 @@
 #include <utility>
 #include <vector>
 
+#include "operations.h"
 #include "vector.h"
 
 namespace {
 
-constexpr int ROWS = W == 16 ? 8 : 4;
-constexpr int OUTPUTS = 3;
+// As many running sums as leave registers for a row of x and OUTPUTS of W.
+constexpr int ROWS = W == 16 ? 6 : 4;
+constexpr int OUTPUTS = W == 16 ? 4 : 3;
+constexpr int LINE = 4;                           // lanes for the sums of a row
 constexpr int64_t AHEAD = 4 * OUTPUTS;            // rows of W
 constexpr int64_t FEW = 32;                       // rows of x
 constexpr int TALL = W == 16 ? 14 : 6;            // rows of x in a tile of many
@@ -29,56 +32,75 @@ constexpr int64_t WORTH_A_THREAD = 64 * 1024;     // multiplications
 struct Product {
   const float *x, *w, *bias;
   float* y;
-  int64_t rows, inputs, outputs;
+  int64_t rows, inputs, outputs, stride;  // stride: floats from one row of y to the next
 };
+
+// Adds up each of the M x R running sums, and puts them where they belong.
+template <int M, int R>
+inline void finish(const Product& p, int64_t row, int64_t output, const V* running) {
+  static_assert(R <= LINE, "a row's sums fit its lanes");
+  constexpr int together = W / LINE;
+#pragma GCC unroll 8
+  for (int first = 0; first < M; first += together) {
+    V registers[W];
+#pragma GCC unroll 16
+    for (int lane = 0; lane < W; lane++) {
+      const int m = first + lane / LINE, r = lane % LINE;
+      registers[reversed(lane)] = running[m < M && r < R ? m * R + r : 0];
+    }
+    float totals[W];
+    store(totals, sums(registers));
+    for (int m = first; m < first + together && m < M; m++) {
+      float line[R];
+      std::memcpy(line, totals + (m - first) * LINE, sizeof line);
+      if (p.bias)
+        for (int r = 0; r < R; r++) line[r] += p.bias[output + r];
+      std::memcpy(p.y + (row + m) * p.stride + output, line, sizeof line);
+    }
+  }
+}
 
 template <int M, int R, bool fetch>
 inline void tile(const Product& p, int64_t row, int64_t output) {
   const int64_t K = p.inputs;
   const float *x = p.x + row * K, *w = p.w + output * K;
-  V sums[M][R] = {};
+  V running[M * R] = {};
   int64_t k = 0;
   for (; k + W <= K; k += W) {
-    V column[M];
-    for (int m = 0; m < M; m++) column[m] = load(x + m * K + k);
+    V weights[R];
     for (int r = 0; r < R; r++) {
-      const V weights = load(w + r * K + k);
+      weights[r] = held(load(w + r * K + k));
       if (fetch) __builtin_prefetch(w + (r + AHEAD) * K + k);
-      for (int m = 0; m < M; m++) sums[m][r] = fused(column[m], weights, sums[m][r]);
+    }
+    for (int m = 0; m < M; m++) {
+      const V column = held(load(x + m * K + k));
+      for (int r = 0; r < R; r++) running[m * R + r] = fused(column, weights[r], running[m * R + r]);
     }
   }
   if (k < K) {  // filled up with zeros
-    V column[M];
-    for (int m = 0; m < M; m++) column[m] = load_part(x + m * K + k, K - k);
-    for (int r = 0; r < R; r++) {
-      const V weights = load_part(w + r * K + k, K - k);
-      for (int m = 0; m < M; m++) sums[m][r] = fused(column[m], weights, sums[m][r]);
+    V weights[R];
+    for (int r = 0; r < R; r++) weights[r] = load_part(w + r * K + k, K - k);
+    for (int m = 0; m < M; m++) {
+      const V column = load_part(x + m * K + k, K - k);
+      for (int r = 0; r < R; r++) running[m * R + r] = fused(column, weights[r], running[m * R + r]);
     }
   }
-  for (int m = 0; m < M; m++) {
-    for (int r = 0; r < R; r++) {
-      float total = sum(sums[m][r]);
-      if (p.bias) total += p.bias[output + r];
-      p.y[(row + m) * p.outputs + output + r] = total;
-    }
-  }
+  finish<M, R>(p, row, output, running);
 }
 
 template <int R, bool fetch>
 inline void tile(const Product& p, int64_t row, int64_t rows, int64_t output) {
-  static_assert(ROWS <= 8, "a case for every number of rows");
+  static_assert(ROWS <= 6, "a case for every number of rows");
   switch (rows) {
     case 1: return tile<1, R, fetch>(p, row, output);
     case 2: return tile<2, R, fetch>(p, row, output);
     case 3: return tile<3, R, fetch>(p, row, output);
     case 4: return tile<4, R, fetch>(p, row, output);
   }
-  if constexpr (ROWS == 8) {
+  if constexpr (ROWS == 6) {
     switch (rows) {
       case 5: return tile<5, R, fetch>(p, row, output);
       case 6: return tile<6, R, fetch>(p, row, output);
-      case 7: return tile<7, R, fetch>(p, row, output);
-      case 8: return tile<8, R, fetch>(p, row, output);
     }
   }
 }
@@ -165,12 +187,16 @@ constexpr std::array<Meet, sizeof...(M)> by_rows(std::integer_sequence<int, M...
 
 constexpr auto MEET = by_rows(std::make_integer_sequence<int, TALL>{});
 
-// All of y, the rows of x a chunk at a time. Each thread takes some panels of WIDE outputs.
+// All of y, the rows of x a chunk at a time. Each thread takes some panels of WIDE outputs; of
+// `gated` products the gate's and the other's, so that what is to be gated stays in its cache.
+template <bool gated>
 void meet(const Product& p, int64_t threads) {
   static thread_local std::vector<float> laid_out;
+  constexpr int64_t matrices = gated ? 2 : 1;
   const int64_t K = p.inputs, steps = (K + W - 1) / W;
   const int64_t panels = (p.outputs + WIDE - 1) / WIDE, panel_size = W * steps * WIDE;
-  const int64_t fitting = BLOCK_BYTES / (panel_size * static_cast<int64_t>(sizeof(float)));
+  const int64_t panel_bytes = matrices * panel_size * static_cast<int64_t>(sizeof(float));
+  const int64_t fitting = BLOCK_BYTES / panel_bytes;
   const int64_t fair = panels / (threads * 3);
   const int64_t some = fitting < 1 || fair < 1 ? 1 : fitting < fair ? fitting : fair;
   for (int64_t first = 0, chunk; first < p.rows; first += chunk) {
@@ -187,7 +213,7 @@ void meet(const Product& p, int64_t threads) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
       static thread_local std::vector<float> weights;
-      weights.resize(some * panel_size);
+      weights.resize(some * matrices * panel_size);
       float* const ws = weights.data();
 #pragma omp for
       for (int64_t t = 0; t < count; t++)
@@ -196,19 +222,29 @@ void meet(const Product& p, int64_t threads) {
       for (int64_t begin = 0; begin < panels; begin += some) {
         const int64_t end = begin + some < panels ? begin + some : panels;
         for (int64_t o = begin; o < end; o++) {
-          float* const to = ws + (o - begin) * panel_size;
-          for (int64_t half = 0; half < 2; half++) {
-            const int64_t output = o * WIDE + half * W, left = p.outputs - output;
-            lay_out(p.w + output * K, left < W ? left : W, K, WIDE, to + half * W);
+          for (int64_t half = 0; half < 2 * matrices; half++) {
+            const int64_t output = o * WIDE + half % 2 * W, left = p.outputs - output;
+            const float* w = p.w + (half / 2 * p.outputs + output) * K;
+            lay_out(w, left < W ? left : W, K, WIDE,
+                    ws + ((o - begin) * matrices + half / 2) * panel_size + half % 2 * W);
           }
         }
         for (int64_t t = 0; t < count; t++) {
           for (int64_t o = begin; o < end; o++) {
             const int64_t output = o * WIDE, left = p.outputs - output;
-            MEET[tiles[t].rows - 1](xs + t * size, ws + (o - begin) * panel_size, steps,
-                                    p.bias ? p.bias + output : nullptr,
-                                    p.y + (first + tiles[t].row) * p.outputs + output, p.outputs,
-                                    left < WIDE ? left : WIDE);
+            const int64_t outputs = left < WIDE ? left : WIDE;
+            const Meet meet = MEET[tiles[t].rows - 1];
+            const float *x = xs + t * size, *w = ws + (o - begin) * matrices * panel_size;
+            float* y = p.y + (first + tiles[t].row) * p.stride + output;
+            if (gated) {
+              float gate[TALL * WIDE], up[TALL * WIDE];
+              meet(x, w, steps, nullptr, gate, WIDE, outputs);
+              meet(x, w + panel_size, steps, nullptr, up, WIDE, outputs);
+              for (int64_t m = 0; m < tiles[t].rows; m++)
+                gate_row(gate + m * WIDE, up + m * WIDE, y + m * p.stride, outputs);
+            } else {
+              meet(x, w, steps, p.bias ? p.bias + output : nullptr, y, p.stride, outputs);
+            }
           }
         }
       }
@@ -216,24 +252,49 @@ void meet(const Product& p, int64_t threads) {
   }
 }
 
+// Outputs of a block, of which there are several a thread, so that one that is held up does not
+// hold up the other; `matrices` are read beside each other.
+int64_t block_outputs(int64_t inputs, int64_t outputs, int64_t matrices, int64_t threads) {
+  int64_t block = BLOCK_BYTES / (inputs * matrices * static_cast<int64_t>(sizeof(float)));
+  const int64_t fair = (outputs + threads * 4 - 1) / (threads * 4);
+  if (block > fair) block = fair;
+  block = (block + OUTPUTS - 1) / OUTPUTS * OUTPUTS;
+  return block < OUTPUTS ? OUTPUTS : block;
+}
+
 }  // namespace
 
 // x [rows, inputs], w [outputs, inputs], bias [outputs] or null -> y [rows, outputs].
 extern "C" void linear(const float* x, const float* w, const float* bias, float* y, int64_t rows,
                        int64_t inputs, int64_t outputs, int64_t threads) {
-  const Product p{x, w, bias, y, rows, inputs, outputs};
+  const Product p{x, w, bias, y, rows, inputs, outputs, outputs};
   if (rows * inputs * outputs < WORTH_A_THREAD) threads = 1;
-  if (rows > FEW) return meet(p, threads);
-  // Several blocks a thread, so that one that is held up does not hold up the other.
-  int64_t block = BLOCK_BYTES / (inputs * static_cast<int64_t>(sizeof(float)));
-  const int64_t fair = (outputs + threads * 4 - 1) / (threads * 4);
-  if (block > fair) block = fair;
-  block = (block + OUTPUTS - 1) / OUTPUTS * OUTPUTS;
-  if (block < OUTPUTS) block = OUTPUTS;
+  if (rows > FEW) return meet<false>(p, threads);
+  const int64_t block = block_outputs(inputs, outputs, 1, threads);
   const int64_t blocks = (outputs + block - 1) / block;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
   for (int64_t b = 0; b < blocks; b++) {
     const int64_t first = b * block, last = first + block < outputs ? first + block : outputs;
     stream(p, first, last);
+  }
+}
+
+// x [rows, inputs], w [2 * width, inputs], gate above up -> silu(gate x) * up x, y [rows, width].
+extern "C" void gated_linear(const float* x, const float* w, float* y, int64_t rows,
+                             int64_t inputs, int64_t width, int64_t threads) {
+  if (2 * rows * inputs * width < WORTH_A_THREAD) threads = 1;
+  if (rows > FEW) return meet<true>({x, w, nullptr, y, rows, inputs, width, width}, threads);
+  const int64_t block = block_outputs(inputs, width, 2, threads);
+  const int64_t blocks = (width + block - 1) / block;
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
+  for (int64_t b = 0; b < blocks; b++) {
+    static thread_local std::vector<float> desk;
+    const int64_t first = b * block, count = block < width - first ? block : width - first;
+    desk.resize(2 * rows * block);
+    float *gate = desk.data(), *up = gate + rows * block;
+    stream({x, w + first * inputs, nullptr, gate, rows, inputs, count, block}, 0, count);
+    stream({x, w + (width + first) * inputs, nullptr, up, rows, inputs, count, block}, 0, count);
+    for (int64_t row = 0; row < rows; row++)
+      gate_row(gate + row * block, up + row * block, y + row * width + first, count);
   }
 }

@@ -1,6 +1,7 @@
 // What stands between the matrices, each in one pass over its rows: RMSNorm, the gate, RoPE.
 #include <cmath>
 
+#include "operations.h"
 #include "vector.h"
 
 namespace {
@@ -9,13 +10,16 @@ constexpr int64_t WORTH_A_THREAD = 128 * 1024;  // values
 
 }  // namespace
 
-// x [rows, width] / rms(x) * weight [width] -> y.
-extern "C" void rms_norm(const float* x, const float* weight, float* y, int64_t rows,
-                         int64_t width, float eps, int64_t threads) {
+// x [rows, width] += addend, unless that is null; x / rms(x) * weight [width] -> y.
+extern "C" void rms_norm(float* x, const float* addend, const float* weight, float* y,
+                         int64_t rows, int64_t width, float eps, int64_t threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1 && rows * width > WORTH_A_THREAD)
   for (int64_t row = 0; row < rows; row++) {
-    const float* from = x + row * width;
-    float* to = y + row * width;
+    float *from = x + row * width, *to = y + row * width;
+    if (addend) {
+      const float* more = addend + row * width;
+      for (int64_t j = 0; j < width; j++) from[j] += more[j];
+    }
     V squares = {};
     for (int64_t j = 0; j < width; j += W) {
       const V v = load_part(from + j, width - j);
@@ -33,19 +37,8 @@ extern "C" void gated(const float* gate_up, float* y, int64_t rows, int64_t widt
                       int64_t threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1 && rows * width > WORTH_A_THREAD)
   for (int64_t row = 0; row < rows; row++) {
-    const float *gate = gate_up + row * 2 * width, *up = gate + width;
-    float* to = y + row * width;
-    int64_t j = 0;
-    for (; j + W <= width; j += W) {
-      const V g = load(gate + j);
-      store(to + j, g / (1.0f + exponential(-g)) * load(up + j));
-    }
-    if (j < width) {
-      float rest[W];
-      const V g = load_part(gate + j, width - j);
-      store(rest, g / (1.0f + exponential(-g)));
-      for (int64_t i = 0; j + i < width; i++) to[j + i] = rest[i] * up[j + i];
-    }
+    const float* gate = gate_up + row * 2 * width;
+    gate_row(gate, gate + width, y + row * width, width);
   }
 }
 

@@ -31,6 +31,9 @@ static inline V load(const float* from) {
 // The first `count` floats of `from`, zeros for the rest.
 static inline V load_part(const float* from, int64_t count) {
   if (count >= W) return load(from);
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+#endif
   float part[W] = {};
   std::memcpy(part, from, sizeof(float) * static_cast<size_t>(count));
   return load(part);
@@ -47,6 +50,14 @@ static inline V fused(V a, V b, V c) {
 #else
   return a * b + c;
 #endif
+}
+
+// In a register from here on: left to itself, GCC reads memory again at every use.
+static inline V held(V v) {
+#if defined(__AVX__)
+  asm("" : "+v"(v));
+#endif
+  return v;
 }
 
 static inline V splat(float x) { return x - V{}; }
@@ -67,6 +78,36 @@ static inline float sum(V v) {
   v += exchange<2>(v);
   v += exchange<1>(v);
   return v[0];
+}
+
+// A stage of sum() for two registers at once: lanes without bit S go on with `a`, the others `b`.
+template <int S>
+static inline V halved(V a, V b) {
+  VI low, high;
+  for (int j = 0; j < W; j++) {
+    low[j] = j & S ? W + (j ^ S) : j;
+    high[j] = j & S ? W + j : j ^ S;
+  }
+  return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
+}
+
+// sum() of each of W registers: the same additions, so the same bits, in a third of the
+// instructions. Lane j of the result is the sum of register reversed(j).
+template <int N = W>
+static inline V sums(const V* v) {
+  if constexpr (N == 1) {
+    return v[0];
+  } else {
+    V halves[N / 2];
+    for (int i = 0; i < N / 2; i++) halves[i] = halved<N / 2>(v[2 * i], v[2 * i + 1]);
+    return sums<N / 2>(halves);
+  }
+}
+
+constexpr int reversed(int lane) {
+  int at = 0;
+  for (int bit = W / 2; bit; bit /= 2, lane /= 2) at += lane % 2 * bit;
+  return at;
 }
 
 static inline float maximum(V v) {
@@ -125,4 +166,19 @@ static inline V exponential(V x) {
   const V most = splat(88.0f);
   const V infinite = splat(std::numeric_limits<float>::infinity());
   return x > most ? infinite : fading(x > most ? most : x);
+}
+
+// silu(gate) * up of `count` values.
+static inline void gate_row(const float* gate, const float* up, float* to, int64_t count) {
+  int64_t j = 0;
+  for (; j + W <= count; j += W) {
+    const V g = load(gate + j);
+    store(to + j, g / (1.0f + exponential(-g)) * load(up + j));
+  }
+  if (j < count) {
+    float rest[W];
+    const V g = load_part(gate + j, count - j);
+    store(rest, g / (1.0f + exponential(-g)));
+    for (int64_t i = 0; j + i < count; i++) to[j + i] = rest[i] * up[j + i];
+  }
 }

@@ -14,6 +14,7 @@ from shards.request import TokenLogprob
 from shards.sampler import sample
 from shards.step import SampleSpec
 from tests.multirank.ranks import on_ranks
+from tests.shards.specs import sample_spec
 
 pytestmark = pytest.mark.multirank
 VOCAB = 2048
@@ -45,7 +46,7 @@ def batches() -> list[tuple[torch.Tensor, list[SampleSpec]]]:
         {"presence_penalty": 1.0, "frequency_penalty": 0.5, "banned": tuple(range(0, VOCAB, 3))},
     ]
     specs = [
-        SampleSpec(
+        sample_spec(
             **({"seed": 40 + row, "choice": row % 3, "index": row, "temperature": 1.0} | one)
         )
         for row, one in enumerate(settings)
@@ -76,7 +77,7 @@ def outcome(comm: Communicator) -> Outcome:
 def greedy_of_equals(comm: Communicator) -> int:
     """Every rank holds the same 8 columns, two of them largest."""
     values = torch.tensor([[0.0, 0, 0, 1, 0, 0, 1, 0]])
-    spec = SampleSpec(seed=0, choice=0, index=0, temperature=0.0)
+    spec = sample_spec(seed=0, choice=0, index=0, temperature=0.0)
     return sample(values, [spec], comm.rank * 8, comm)[0].token_id
 
 
@@ -85,7 +86,7 @@ def fault(comm: Communicator) -> str:
     values = torch.zeros(1, 8)
     if comm.rank == comm.size - 1:
         values[0, 3] = torch.nan
-    spec = SampleSpec(seed=0, choice=0, index=0, temperature=1.0, top_p=0.9)
+    spec = sample_spec(seed=0, choice=0, index=0, temperature=1.0, top_p=0.9)
     try:
         return str(sample(values, [spec], comm.rank * 8, comm))
     except GroupError as error:

@@ -107,11 +107,11 @@ def test_structure_tokens_are_always_banned_and_tool_calls_never():
 
 def test_the_draw_is_told_what_the_penalties_need_and_no_more():
     plain = spec_of_first_step(text_request("r", "aab", max_tokens=2))
-    assert all(spec.output_counts == () and spec.prompt_ids == () for spec in plain)
+    assert all(spec.output_counts == () and spec.draws.prompt_ids == () for spec in plain)
     penalised = spec_of_first_step(
         text_request("r", "bab", max_tokens=3, repetition_penalty=1.5, frequency_penalty=1)
     )
-    assert penalised[2].prompt_ids == (*ids("a"), *ids("b"))
+    assert penalised[2].draws.prompt_ids == (*ids("a"), *ids("b"))
     assert [spec.output_counts for spec in penalised] == [
         (),
         ((ids("a")[0], 1),),

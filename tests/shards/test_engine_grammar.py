@@ -39,7 +39,7 @@ def drawn(vocabulary: Vocabulary) -> NextToken:
     """Any token that is allowed, by the sequence, the seed and the choice."""
 
     def next_token(tokens: Sequence[int], sample: SampleSpec) -> int:
-        number = crc32(repr((list(tokens), sample.seed, sample.choice)).encode())
+        number = crc32(repr((list(tokens), sample.draws.seed, sample.draws.choice)).encode())
         allowed = allowed_ids(sample.mask, vocabulary)
         token = int(allowed[number % len(allowed)])
         return vocabulary.eos_id if token in sample.banned else token

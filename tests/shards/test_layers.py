@@ -18,6 +18,7 @@ from shards.layers import (
     RMSNorm,
     RowParallel,
     Rows,
+    TransformerLayer,
     VocabularyEmbedding,
     compute_dtype,
     model_parts,
@@ -98,16 +99,36 @@ def test_each_token_is_embedded_by_the_rank_that_holds_its_row():
     torch.testing.assert_close(summed, whole["tok_embeddings.weight"][token_ids])
 
 
-def test_gated_feed_forward():
-    whole = {f"{name}.weight": torch.randn(8, 6) for name in ("w1", "w3")}
-    whole["w2.weight"] = torch.randn(6, 8)
-    x = torch.randn(3, 6)
-    ranks = on_ranks(2, lambda place: GatedFeedForward(6, 8, place))
+def test_a_layer_adds_attention_and_leaves_its_own_last_sum_to_the_next():
+    width, hidden, heads, dim = 12, 16, 4, 4
+    whole = {
+        "attention_norm.weight": torch.rand(width),
+        "attention.wq.weight": torch.randn(heads * dim, width),
+        "attention.wk.weight": torch.randn(2 * dim, width),
+        "attention.wv.weight": torch.randn(2 * dim, width),
+        "attention.wo.weight": torch.randn(width, heads * dim),
+        "ffn_norm.weight": torch.rand(width),
+        "feed_forward.w1.weight": torch.randn(hidden, width),
+        "feed_forward.w3.weight": torch.randn(hidden, width),
+        "feed_forward.w2.weight": torch.randn(width, hidden),
+    }
+    ranks = on_ranks(
+        2, lambda place: TransformerLayer(width, heads, 2, dim, hidden, eps=1e-5, place=place)
+    )
+    stream, attended = torch.randn(3, width), torch.randn(3, width)
+    streams, summands = [], []
     for layer in ranks:
         fill(layer, whole)
-    gate, up = F.linear(x, whole["w1.weight"]), F.linear(x, whole["w3.weight"])
-    expected = F.linear(F.silu(gate) * up, whole["w2.weight"])
-    torch.testing.assert_close(torch.stack([layer(x) for layer in ranks]).sum(0), expected)
+        grown, summand = layer.feed(stream.clone(), attended)
+        streams.append(grown)
+        summands.append(summand)
+        assert [id(tensor) for tensor in layer.comm.reduced] == [id(attended), id(summands[-1])]
+    normed = F.rms_norm(stream + attended, (width,), whole["ffn_norm.weight"], 1e-5)
+    gate, up = (F.linear(normed, whole[f"feed_forward.{name}.weight"]) for name in ("w1", "w3"))
+    expected = F.linear(F.silu(gate) * up, whole["feed_forward.w2.weight"])
+    torch.testing.assert_close(torch.stack(summands).sum(0), expected)
+    for mine in streams:
+        assert torch.equal(mine, stream + attended)
 
 
 def test_heads_go_whole_to_one_rank():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import replace
 
 import pytest
 import torch
 
 from shards.comm import SingleRank
 from shards.sampler import sample
+from tests.shards.specs import changed
 from tests.shards.test_sampler import GREEDY, PLAIN, VOCAB, draw, logits
 
 
@@ -23,24 +23,24 @@ def mask_of(token_ids, vocab: int = VOCAB) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "spec", [GREEDY, PLAIN, replace(PLAIN, top_p=0.4), replace(PLAIN, top_k=2)]
+    "spec", [GREEDY, PLAIN, changed(PLAIN, top_p=0.4), changed(PLAIN, top_k=2)]
 )
 def test_only_what_a_mask_allows_is_drawn(spec):
     allowed = (0, 31, 32, 64, 96)
     scores = logits(40)
     drawn = draw(
-        scores.clone(), *[replace(spec, mask=mask_of(allowed), index=i) for i in range(40)]
+        scores.clone(), *[changed(spec, mask=mask_of(allowed), index=i) for i in range(40)]
     )
     assert set(drawn) <= set(allowed)
     unmasked = torch.full_like(scores, -math.inf)
     unmasked[:, allowed] = scores[:, allowed]
-    assert drawn == draw(unmasked, *[replace(spec, index=i) for i in range(40)])
+    assert drawn == draw(unmasked, *[changed(spec, index=i) for i in range(40)])
 
 
 def test_a_mask_binds_its_own_row_and_leaves_logprobs_alone():
     scores = logits(3)
     expected = scores.double().log_softmax(1)
-    masked = replace(GREEDY, mask=mask_of([50]), logprobs=1)
+    masked = changed(GREEDY, mask=mask_of([50]), logprobs=1)
     plain, bound, other = sample(scores.clone(), [GREEDY, masked, PLAIN], 0, SingleRank())
     assert plain.token_id == int(scores[0].argmax())
     assert bound.token_id == 50
@@ -52,10 +52,10 @@ def test_a_mask_binds_its_own_row_and_leaves_logprobs_alone():
 def test_ids_past_the_end_of_a_mask_are_not_allowed():
     scores = logits(1)
     scores[0, 96] = 99.0
-    assert draw(scores.clone(), replace(GREEDY, mask=mask_of(range(64), 64)))[0] < 64
+    assert draw(scores.clone(), changed(GREEDY, mask=mask_of(range(64), 64)))[0] < 64
 
 
 def test_a_grammar_that_allows_only_what_is_banned_outranks_the_ban():
-    masked = replace(GREEDY, mask=mask_of([2]), banned=(2, 5))
-    assert draw(logits(2), masked, replace(GREEDY, banned=(2, 5)))[0] == 2
-    assert draw(logits(1), replace(masked, mask=mask_of([2, 9]))) == [9]
+    masked = changed(GREEDY, mask=mask_of([2]), banned=(2, 5))
+    assert draw(logits(2), masked, changed(GREEDY, banned=(2, 5)))[0] == 2
+    assert draw(logits(1), changed(masked, mask=mask_of([2, 9]))) == [9]

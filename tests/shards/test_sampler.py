@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,11 +25,12 @@ from shards.penalties import adjust_
 from shards.sampler import sample
 from shards.step import SampleSpec
 from shards.truncation import truncated
+from tests.shards.specs import changed, sample_spec
 
 torch.set_num_threads(1)
 VOCAB = 97
-PLAIN = SampleSpec(seed=7, choice=0, index=0, temperature=1.0)
-GREEDY = replace(PLAIN, temperature=0.0)
+PLAIN = sample_spec(seed=7, temperature=1.0)
+GREEDY = changed(PLAIN, temperature=0.0)
 
 
 def logits(rows: int, vocab: int = VOCAB, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
@@ -93,38 +93,40 @@ def test_noise_is_gumbel_distributed_and_uncorrelated():
 def reference_token(row: torch.Tensor, spec: SampleSpec) -> int:
     """The rules of sampling spelled out with sorts, in float64."""
     scores = row.double().clone()
-    for token_id, bias in spec.logit_bias:
+    for token_id, bias in spec.draws.logit_bias:
         scores[token_id] += bias
     counts = dict(spec.output_counts)
-    for token_id in {*spec.prompt_ids, *counts}:
+    for token_id in {*spec.draws.prompt_ids, *counts}:
         value = scores[token_id]
-        factor = spec.repetition_penalty
+        factor = spec.draws.repetition_penalty
         scores[token_id] = value * factor if value < 0 else value / factor
     for token_id, count in counts.items():
-        scores[token_id] -= spec.presence_penalty + spec.frequency_penalty * count
+        scores[token_id] -= spec.draws.presence_penalty + spec.draws.frequency_penalty * count
     scores[list(spec.banned)] = -math.inf
-    if spec.temperature == 0:
+    if spec.draws.temperature == 0:
         return int(scores.argmax())
-    scores /= spec.temperature
-    if spec.top_k:
-        kth = scores.sort(descending=True).values[min(spec.top_k, len(scores)) - 1]
+    scores /= spec.draws.temperature
+    if spec.draws.top_k:
+        kth = scores.sort(descending=True).values[min(spec.draws.top_k, len(scores)) - 1]
         scores[scores < kth] = -math.inf
-    if spec.top_p < 1:
+    if spec.draws.top_p < 1:
         values, order = scores.softmax(0).sort(descending=True, stable=True)
         before = values.cumsum(0) - values
-        scores[order[before >= spec.top_p]] = -math.inf
-    if spec.min_p:
+        scores[order[before >= spec.draws.top_p]] = -math.inf
+    if spec.draws.min_p:
         probabilities = scores.softmax(0)
-        scores[probabilities < spec.min_p * probabilities.max()] = -math.inf
+        scores[probabilities < spec.draws.min_p * probabilities.max()] = -math.inf
     noise = [
-        -math.log(-math.log(reference_uniform(spec.seed, spec.choice, spec.index, token_id)))
+        -math.log(
+            -math.log(reference_uniform(spec.draws.seed, spec.draws.choice, spec.index, token_id))
+        )
         for token_id in range(len(row))
     ]
     return int((scores + torch.tensor(noise, dtype=torch.float64)).argmax())
 
 
 specs_of_any_kind = st.builds(
-    SampleSpec,
+    sample_spec,
     seed=st.integers(0, 2**63 - 1),
     choice=st.integers(0, 8),
     index=st.integers(0, 10_000),
@@ -153,7 +155,7 @@ def test_tokens_equal_the_sorting_reference_whatever_the_batch(specs, seed):
 
 def test_nearly_uniform_distributions_are_cut_exactly():
     scores = logits(3, vocab=4000, scale=1e-3)
-    specs = [replace(PLAIN, seed=seed, top_p=0.5) for seed in range(3)]
+    specs = [changed(PLAIN, seed=seed, top_p=0.5) for seed in range(3)]
     kept = truncated(scores, specs, SingleRank()).isfinite().sum(1).tolist()
     for row, count in zip(scores, kept, strict=True):
         values = row.double().softmax(0).sort(descending=True).values
@@ -165,19 +167,19 @@ def test_nearly_uniform_distributions_are_cut_exactly():
 
 def test_ties_at_the_threshold_are_all_kept():
     scores = torch.tensor([[1.0, 3.0, 2.0, 2.0, -0.0, 0.0]])
-    top_2 = truncated(scores, [replace(PLAIN, top_k=2)], SingleRank())
+    top_2 = truncated(scores, [changed(PLAIN, top_k=2)], SingleRank())
     assert top_2.isfinite().tolist() == [[False, True, True, True, False, False]]
-    top_5 = truncated(scores, [replace(PLAIN, top_k=5)], SingleRank())
+    top_5 = truncated(scores, [changed(PLAIN, top_k=5)], SingleRank())
     assert top_5.isfinite().all()  # -0 and 0 are equal
-    flat = truncated(torch.zeros(1, 4), [replace(PLAIN, top_p=0.25)], SingleRank())
+    flat = truncated(torch.zeros(1, 4), [changed(PLAIN, top_p=0.25)], SingleRank())
     assert flat.isfinite().all()
 
 
 def test_improbable_ids_stay_possible_without_top_p():
     scores = torch.tensor([[0.0, -80.0, -1.0]])
-    specs = [replace(PLAIN, min_p=1e-40)]
+    specs = [changed(PLAIN, min_p=1e-40)]
     beside_top_p = truncated(
-        scores.repeat(2, 1), [*specs, replace(PLAIN, top_p=0.999)], SingleRank()
+        scores.repeat(2, 1), [*specs, changed(PLAIN, top_p=0.999)], SingleRank()
     )
     assert beside_top_p.isfinite().tolist() == [[True, True, True], [True, False, True]]
 
@@ -197,14 +199,14 @@ def test_improbable_ids_stay_possible_without_top_p():
 )
 def test_kept_sets_equal_hugging_face(setting, warper, seed):
     scores = logits(6, vocab=1000, seed=seed)
-    mine = truncated(scores, [replace(PLAIN, **setting)] * 6, SingleRank())
+    mine = truncated(scores, [changed(PLAIN, **setting)] * 6, SingleRank())
     theirs = warper(torch.zeros(6, 1, dtype=torch.long), scores.clone())
     assert torch.equal(mine, theirs)
 
 
 def test_top_k_then_top_p_then_min_p_equals_hugging_face():
     scores = logits(6, vocab=1000)
-    spec = replace(PLAIN, top_k=30, top_p=0.7, min_p=0.2)
+    spec = changed(PLAIN, top_k=30, top_p=0.7, min_p=0.2)
     theirs = scores.clone()
     ids = torch.zeros(6, 1, dtype=torch.long)
     for warper in (TopKLogitsWarper(30), TopPLogitsWarper(0.7), MinPLogitsWarper(0.2)):
@@ -214,7 +216,7 @@ def test_top_k_then_top_p_then_min_p_equals_hugging_face():
 
 def test_repetition_penalty_equals_hugging_face():
     scores = logits(1)
-    spec = replace(
+    spec = changed(
         PLAIN, repetition_penalty=1.7, prompt_ids=(1, 2, 3), output_counts=((3, 2), (90, 1))
     )
     theirs = RepetitionPenaltyLogitsProcessor(1.7)(torch.tensor([[1, 2, 3, 3, 3, 90]]), scores)
@@ -236,10 +238,10 @@ class LookedAt(tuple[int, ...]):
 
 def test_a_prompt_is_not_gone_through_again_for_its_penalty_at_every_token():
     prompt = LookedAt(range(3, 90))
-    spec = replace(PLAIN, repetition_penalty=1.7, prompt_ids=prompt)
+    spec = changed(PLAIN, repetition_penalty=1.7, prompt_ids=prompt)
     first = adjust_(torch.ones(1, 100), [spec], 0)
     before = prompt.times
-    later = replace(spec, output_counts=((5, 2), (95, 1)))
+    later = changed(spec, output_counts=((5, 2), (95, 1)))
     second = adjust_(torch.ones(1, 100), [later], 0)
     assert prompt.times == before
     assert (first[0] < 1).nonzero().flatten().tolist() == list(prompt)
@@ -250,7 +252,7 @@ def test_a_prompt_is_not_gone_through_again_for_its_penalty_at_every_token():
 def test_draws_follow_the_distribution():
     scores = torch.tensor([2.0, 1.0, 0.0, -1.0, 0.5, -4.0])
     draws = 6000
-    specs = [replace(PLAIN, index=index, temperature=0.8) for index in range(draws)]
+    specs = [changed(PLAIN, index=index, temperature=0.8) for index in range(draws)]
     counts = Counter(draw(scores.expand(draws, -1), *specs))
     expected = ((scores / 0.8).softmax(0) * draws).tolist()
     chi_square = sum((counts[i] - value) ** 2 / value for i, value in enumerate(expected))
@@ -261,7 +263,7 @@ def test_draws_follow_the_distribution():
 def test_seed_choice_and_index_each_change_the_draw(field):
     scores = torch.zeros(1, 1000)
     changes: list[dict[str, Any]] = [{field: value} for value in range(20)]
-    tokens = {draw(scores, replace(PLAIN, **change))[0] for change in changes}
+    tokens = {draw(scores, changed(PLAIN, **change))[0] for change in changes}
     assert len(tokens) > 15
     assert draw(scores, PLAIN) == draw(scores, PLAIN)
 
@@ -271,21 +273,21 @@ def test_greedy_takes_the_lowest_of_equals_in_any_dtype():
     scores[0, [300, 41, 999]] = 5.0
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         assert draw(scores.to(dtype), GREEDY) == [41]
-    assert draw(scores, replace(GREEDY, banned=(41,))) == [300]
-    assert draw(scores, replace(PLAIN, temperature=1e-9)) == [41]
+    assert draw(scores, changed(GREEDY, banned=(41,))) == [300]
+    assert draw(scores, changed(PLAIN, temperature=1e-9)) == [41]
 
 
 def test_temperature_zero_beside_others_stays_greedy():
     scores = logits(3)
-    mixed = draw(scores, GREEDY, replace(PLAIN, top_p=0.3), GREEDY)
+    mixed = draw(scores, GREEDY, changed(PLAIN, top_p=0.3), GREEDY)
     assert mixed[0] == int(scores[0].argmax())
     assert mixed[2] == int(scores[2].argmax())
 
 
 def test_banned_ids_are_never_drawn():
     banned = tuple(range(96))
-    assert draw(logits(1), replace(PLAIN, banned=banned, temperature=2.0)) == [96]
-    assert draw(logits(1), replace(PLAIN, banned=banned, top_k=5, top_p=0.9)) == [96]
+    assert draw(logits(1), changed(PLAIN, banned=banned, temperature=2.0)) == [96]
+    assert draw(logits(1), changed(PLAIN, banned=banned, top_k=5, top_p=0.9)) == [96]
 
 
 # -- the bound under which noise is not computed --------------------------------------------------
@@ -324,9 +326,9 @@ def test_no_rows_no_tokens():
 def test_logprobs_are_the_models_own_and_only_for_who_asked():
     scores = logits(3)
     specs = [
-        replace(PLAIN, logprobs=4, temperature=0.2, banned=(5,), logit_bias=((6, 50.0),)),
+        changed(PLAIN, logprobs=4, temperature=0.2, banned=(5,), logit_bias=((6, 50.0),)),
         PLAIN,
-        replace(GREEDY, logprobs=0),
+        changed(GREEDY, logprobs=0),
     ]
     first, second, third = sample(scores.clone(), specs, 0, SingleRank())
     reference = scores.double().log_softmax(1)
@@ -342,13 +344,13 @@ def test_logprobs_are_the_models_own_and_only_for_who_asked():
 
 def test_equal_alternatives_come_by_id():
     scores = torch.zeros(1, 1000, dtype=torch.bfloat16)
-    (drawn,) = sample(scores, [replace(GREEDY, logprobs=5)], 0, SingleRank())
+    (drawn,) = sample(scores, [changed(GREEDY, logprobs=5)], 0, SingleRank())
     assert [token for token, _ in drawn.top] == [0, 1, 2, 3, 4]
     assert drawn.logprob == pytest.approx(-math.log(1000), abs=1e-12)
 
 
 @pytest.mark.parametrize(
-    "spec", [GREEDY, PLAIN, replace(PLAIN, top_p=0.5), replace(PLAIN, top_k=3)]
+    "spec", [GREEDY, PLAIN, changed(PLAIN, top_p=0.5), changed(PLAIN, top_k=3)]
 )
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_row_without_a_finite_score_is_an_error_not_a_token(spec, value):

@@ -11,6 +11,7 @@ import torch
 
 from ops.bench.engine import limits as machine
 from ops.bench.engine.limits import Limits
+from ops.bench.engine.matvec import MatrixVector
 from ops.bench.engine.model import Model, written
 from ops.bench.engine.ours import Ours, Settings
 from ops.bench.engine.prompts import picture_prompt
@@ -37,7 +38,11 @@ class Lab:
         self.budget.say("limits of the machine")
         prompt = picture_prompt(self.model, 0, self.budget.side, 23)
         patches = sum(grid.patches for grid in prompt.grids)
-        return machine.measure(self.model, len(prompt.token_ids), patches)
+        return machine.measure(self.model, self.matvec, len(prompt.token_ids), patches)
+
+    @cached_property
+    def matvec(self) -> MatrixVector:
+        return MatrixVector(self.model)
 
     @cached_property
     def ours(self) -> Ours:
@@ -50,7 +55,7 @@ class Lab:
         return Theirs(self.model, self.ours.bans)
 
     def let_go(self, name: str) -> None:
-        """Free ``ours`` or ``theirs``, if it was loaded."""
+        """Free ``ours``, ``theirs`` or ``matvec``, if it was loaded."""
         loaded = self.__dict__.pop(name, None)
         if isinstance(loaded, Ours):
             loaded.close()
@@ -58,20 +63,20 @@ class Lab:
         gc.collect()
 
     def close(self) -> None:
-        self.let_go("ours")
-        self.let_go("theirs")
+        for name in ("ours", "theirs", "matvec"):
+            self.let_go(name)
 
 
 def alone(lab: Lab) -> Row:
     from ops.bench.engine.speed import alone as scenario
 
-    return scenario(lab.ours, lab.theirs, lab.limits, lab.budget)
+    return scenario(lab.ours, lab.theirs, lab.limits, lab.matvec, lab.budget)
 
 
 def eight(lab: Lab) -> Row:
     from ops.bench.engine.speed import eight as scenario
 
-    return scenario(lab.ours, lab.theirs, lab.limits, lab.budget)
+    return scenario(lab.ours, lab.theirs, lab.matvec, lab.budget)
 
 
 def sixteen_pictures(lab: Lab) -> Row:
@@ -83,7 +88,7 @@ def sixteen_pictures(lab: Lab) -> Row:
 def first_token(lab: Lab) -> Row:
     from ops.bench.engine.speed import first_token as scenario
 
-    return scenario(lab.ours, lab.theirs, lab.limits, lab.budget)
+    return scenario(lab.ours, lab.theirs, lab.budget)
 
 
 def second_turn(lab: Lab) -> Row:
@@ -96,6 +101,7 @@ def whole_stack(lab: Lab) -> Row:
     from ops.bench.engine.stack import whole_stack as scenario
 
     lab.let_go("theirs")
+    lab.let_go("matvec")
     return scenario(lab.model, lab.ours, lab.budget)
 
 

@@ -1,33 +1,31 @@
 """What this machine can do, measured in the run that is compared with it.
 
-Three limits: how fast memory is read at all, how fast the best matrix-vector product here reads
-its matrix, and how many operations a second products at the model's own shapes reach.
+How fast the best matrix-vector product here reads its matrix, how many operations a second products
+at the model's own shapes reach, and, for comparison, how fast memory is summed up.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import StringIO
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F  # noqa: N812, the field's name for it
 
+from ops.bench.engine.matvec import MatrixVector
 from ops.bench.engine.model import FLOAT_BYTES, Model
 from ops.bench.engine.work import Product, products
+from shards.host_memory import on_large_pages
 
 # Far beyond every cache. Products rotate matrices of an eighth of it: one small matrix, taken again
 # and again, would read none of the memory.
 _FAR_BYTES = 2**30
-# Enough to be far beyond every cache, few enough to be compiled soon.
-_LAYERS = 6
 # All calls of one measurement together, unless they are very short.
 _LEAST_S = 1.0
 _MOST_REPEATS = 200
+# Passes of each way to make a matrix-vector product.
+_PASSES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,71 +33,47 @@ class Limits:
     """Bytes/s and operations/s.
 
     Attributes:
-        read: a plain sum over memory.
-        matvecs: by how they were made, the best of each; one that failed is missing.
+        summed: torch's sum over a GiB. No limit: a product that computes less may read faster.
+        matvecs: by how they were made, the best pass of each; one that failed is missing.
         gemm: over all products of the picture prompt, each weighted by its operations.
         shapes: operations/s of each product, by name.
         failed: why a way to make products could not be measured.
     """
 
-    read: float
-    matvecs: dict[str, float]
+    summed: float
+    matvecs: Mapping[str, float]
     gemm: float
-    shapes: dict[str, float]
+    shapes: Mapping[str, float]
     failed: str = ""
 
     @property
     def matvec(self) -> float:
-        """The best matrix-vector product's."""
+        """The best matrix-vector product's best pass."""
         return max(self.matvecs.values())
 
 
-def measure(model: Model, tokens: int, patches: int, repeats: int = 5) -> Limits:
+def measure(
+    model: Model, matvec: MatrixVector, tokens: int, patches: int, passes: int = _PASSES
+) -> Limits:
     """
     Args:
         tokens, patches: of the prompt whose products are weighed.
     """
-    matvecs, failed = matvec_bandwidths(model, repeats)
-    weighed = products(model.config, tokens, patches)
-    shapes = {product.name: product_rate(product) for product in weighed}
-    seconds = sum(product.flops / shapes[product.name] for product in weighed)
-    return Limits(
-        read=read_bandwidth(repeats),
-        matvecs=matvecs,
-        gemm=sum(product.flops for product in weighed) / seconds,
-        shapes=shapes,
-        failed=failed,
-    )
+    gemm, shapes = gemm_rate(model, tokens, patches)
+    return Limits(summed_bandwidth(), matvec.bests(passes), gemm, shapes, matvec.failed)
 
 
-def read_bandwidth(repeats: int = 5) -> float:
-    values = torch.ones(_FAR_BYTES // FLOAT_BYTES)
+def summed_bandwidth(repeats: int = 5) -> float:
+    values = on_large_pages(torch.empty(_FAR_BYTES // FLOAT_BYTES)).fill_(1)
     return values.numel() * FLOAT_BYTES / best_seconds(values.sum, repeats)
 
 
-def matvec_bandwidths(model: Model, repeats: int) -> tuple[dict[str, float], str]:
-    """Bytes/s of the decoder's own products with one row: some layers', and the head's.
-
-    Returns:
-        by how they are computed; why compiling failed, where it did.
-    """
-    text = model.config.text
-    layers = [
-        torch.randn(height, width)
-        for _ in range(min(_LAYERS, text.layers))
-        for height, width in ((2 * text.hidden_dim, text.dim), (text.dim, text.hidden_dim))
-    ]
-    head = [torch.randn(text.vocab_size, text.dim)]
-    found, failed = {}, ""
-    for name, matrices in (("feed-forward", layers), ("head", head)):
-        found[f"{name}, eager"] = _bandwidth(_Chain(matrices), matrices, repeats)
-        try:
-            with redirect_stderr(StringIO()):  # torch tells there of every kernel that it tries
-                rate = _bandwidth(compiled(_Chain(matrices)), matrices, repeats)
-            found[f"{name}, compiled"] = rate
-        except Exception as error:  # no compiler, or one that it cannot use: of any kind
-            failed = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    return found, failed
+def gemm_rate(model: Model, tokens: int, patches: int) -> tuple[float, dict[str, float]]:
+    """Operations/s of a prompt's products, each weighted by its operations; and of each."""
+    weighed = products(model.config, tokens, patches)
+    shapes = {product.name: product_rate(product) for product in weighed}
+    seconds = sum(product.flops / shapes[product.name] for product in weighed)
+    return sum(product.flops for product in weighed) / seconds, shapes
 
 
 def product_rate(product: Product) -> float:
@@ -116,26 +90,6 @@ def product_rate(product: Product) -> float:
     return product.flops / product.times * copies / best_seconds(run, 3)
 
 
-def compiled(module: torch.nn.Module) -> Callable[[Tensor], Tensor]:
-    """As fast as torch gets it here: weights frozen into the graph, kernels chosen by trial."""
-    import torch._dynamo
-    import torch._inductor.config as inductor
-
-    torch._dynamo.reset()
-    chosen: dict[str, Any] = {
-        "freezing": True,
-        "max_autotune": True,
-        "max_autotune_gemm_backends": "CPP,ATEN",
-    }
-    function: Callable[[Tensor], Tensor] = torch.compile(module, options=chosen, fullgraph=True)
-
-    def run(row: Tensor) -> Tensor:
-        with inductor.patch(chosen), torch.no_grad():
-            return function(row)
-
-    return run
-
-
 def best_seconds(run: Callable[[], object], repeats: int) -> float:
     """Of one call, after one that is not counted.
 
@@ -150,25 +104,3 @@ def best_seconds(run: Callable[[], object], repeats: int) -> float:
         run()
         times.append(time.perf_counter() - started)
     return min(times)
-
-
-class _Chain(torch.nn.Module):
-    """Each matrix times as many of the numbers before as it is wide."""
-
-    def __init__(self, matrices: Sequence[Tensor]) -> None:
-        super().__init__()
-        self.matrices = torch.nn.ParameterList(
-            torch.nn.Parameter(matrix, requires_grad=False) for matrix in matrices
-        )
-
-    def forward(self, row: Tensor) -> Tensor:
-        for matrix in self.matrices:
-            row = F.linear(row[:, : matrix.shape[1]], matrix)
-        return row
-
-
-def _bandwidth(run: Callable[[Tensor], Tensor], matrices: Sequence[Tensor], repeats: int) -> float:
-    row = torch.randn(1, matrices[0].shape[1])
-    size = sum(matrix.numel() for matrix in matrices) * FLOAT_BYTES
-    with torch.inference_mode():
-        return size / best_seconds(lambda: run(row), repeats)

@@ -75,10 +75,10 @@ class Report:
             "machine": self.machine,
             "threads": self.threads,
             "limits": {
-                "read_bytes_per_s": limits.read,
-                "matvec_bytes_per_s": limits.matvecs,
+                "summed_bytes_per_s": limits.summed,
+                "matvec_bytes_per_s": dict(limits.matvecs),
                 "gemm_flops_per_s": limits.gemm,
-                "gemm_flops_per_s_by_shape": limits.shapes,
+                "gemm_flops_per_s_by_shape": dict(limits.shapes),
                 "failed": limits.failed,
             },
             "scenarios": [_row_dict(row) for row in self.rows],
@@ -91,7 +91,7 @@ class Report:
             "",
             "| limit of the machine | |",
             "|---|---|",
-            f"| memory, read | {limits.read / 1e9:.1f} GB/s |",
+            f"| a sum over 1 GiB | {limits.summed / 1e9:.1f} GB/s |",
         ]
         for name, rate in limits.matvecs.items():
             lines.append(f"| one row by a matrix: {name} | {rate / 1e9:.1f} GB/s |")

@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from ops.bench.__main__ import app
-from ops.bench.engine import limits
+from ops.bench.engine import limits, matvec
+from ops.bench.engine.matvec import MatrixVector
 from ops.bench.engine.model import PINNED, pinned, step_parameters, written
 from ops.bench.engine.plot import svg
 from ops.bench.engine.prompts import picture_prompt, text_prompt
@@ -144,21 +145,27 @@ def test_tokens_that_differ_are_told_by_their_place(mine, yours, told):
 
 
 def test_limits_of_this_machine(tiny):
-    measured = limits.measure(tiny, tokens=32, patches=16, repeats=2)
-    assert measured.read > 1e8
+    ways = MatrixVector(tiny)
+    measured = limits.measure(tiny, ways, tokens=32, patches=16, passes=2)
+    assert measured.summed > 1e8
     assert measured.matvec >= measured.matvecs["head, eager"] > 0
+    assert {"head, ours", "feed-forward, ours"} <= set(measured.matvecs)
     assert set(measured.shapes) == {product.name for product in products(TINY, 32, 16)}
     assert min(measured.shapes.values()) <= measured.gemm <= max(measured.shapes.values())
+    assert ways.stretch() > 1e6
 
 
 def test_a_machine_without_a_compiler_says_so(tiny, monkeypatch):
     def fail(module):
         raise RuntimeError("no compiler\nand more")
 
-    monkeypatch.setattr(limits, "compiled", fail)
-    found, failed = limits.matvec_bandwidths(tiny, repeats=1)
-    assert set(found) == {"feed-forward, eager", "head, eager"}
-    assert failed == "RuntimeError: no compiler"
+    monkeypatch.setattr(matvec, "compiled", fail)
+    ways = MatrixVector(tiny)
+    assert {name for name in ways.bests(1) if "ours" not in name} == {
+        "feed-forward, eager",
+        "head, eager",
+    }
+    assert ways.failed == "RuntimeError: no compiler"
 
 
 ROW = Row(

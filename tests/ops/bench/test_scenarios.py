@@ -19,10 +19,10 @@ from ops.bench.engine.ours import Ours
 from ops.bench.engine.prompts import Prompt, picture_prompt, text_prompt
 from ops.bench.engine.report import Report, Row
 from ops.bench.engine.run import Run, Spread, TokensDifferError, require_equal
-from ops.bench.engine.speed import sixteen_pictures
+from ops.bench.engine.speed import alone, eight, sixteen_pictures
 from ops.bench.engine.theirs import Theirs
 from ops.nano.checkpoint import SEED, random_values
-from tests.ops.bench.conftest import BUDGET, TINY
+from tests.ops.bench.conftest import BUDGET, LIMITS, TINY, MadeUp
 
 IN_PROCESS = ("alone", "eight", "first-token", "sixteen-pictures")
 
@@ -43,6 +43,28 @@ def test_it_runs_and_its_figures_are_numbers(name, lab):
     row = SCENARIOS[name](lab)
     assert row.scenario == name.replace("-", " ")
     assert has_sane_books(row)
+
+
+@pytest.mark.parametrize("scenario", [alone, eight])
+def test_a_bandwidth_is_measured_before_each_run_that_is_held_against_it(scenario, lab):
+    matvec = MadeUp()
+    asked: list[int] = []
+
+    class Noted(Ours):
+        def run(self, *what, **more) -> Run:
+            asked.append(matvec.asked)
+            return super().run(*what, **more)
+
+    ours = Noted.load(lab.model)
+    budget = replace(BUDGET, repeats=2)
+    limits = (LIMITS,) if scenario is alone else ()
+    row = scenario(ours, lab.theirs, *limits, matvec, budget)
+    assert asked == [1, 2, 3]
+    rates = row.figures["weights read, GB/s"]
+    assert isinstance(rates, Spread)
+    what = "weights read, of the best matrix-vector"
+    shares = {goal.what: goal.value for goal in row.goals} | dict(row.figures)
+    assert shares[what] == pytest.approx(rates.best / 10)  # of the made-up 10 GB/s
 
 
 def test_random_requests_are_all_answered_or_aborted_and_nothing_leaks(lab):
