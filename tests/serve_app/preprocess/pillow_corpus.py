@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -23,8 +24,12 @@ _PICTURES = f"pillow-{VERSION}/Tests/images/"
 def pillow_images() -> dict[str, bytes]:
     """Name → bytes, of every file; fetched once by pip and kept."""
     archive = _FOLDER / f"pillow-{VERSION}.tar.gz"
-    if not archive.exists():
-        _fetch()
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    # Tests run in several processes: none may read what another has half written.
+    with (_FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.exists():
+            _fetch()
     assert hashlib.sha256(archive.read_bytes()).hexdigest() == SHA256
     with tarfile.open(archive) as files:
         return {
@@ -35,7 +40,6 @@ def pillow_images() -> dict[str, bytes]:
 
 
 def _fetch() -> None:
-    _FOLDER.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", "pillow"]
     done = subprocess.run(
         [*command, "-d", str(_FOLDER), f"pillow=={VERSION}"], capture_output=True, text=True
