@@ -50,6 +50,9 @@ def evaluate(
     task: Annotated[
         list[str] | None, typer.Option(metavar="TASK", help="Only this one; may be repeated.")
     ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="The first so many of each task.")
+    ] = None,
     at_once: Annotated[int, typer.Option(metavar="N", min=1, help="Questions in flight.")] = 4,
     max_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Longest answer.")] = 64,
     json_: JsonOption = False,
@@ -66,7 +69,7 @@ def evaluate(
     with one_line_errors():
         if model is not None and base_url is not None:
             raise Problem("--model starts a system, --base-url names another: give one")
-        questions = _chosen(read_set(folder or BUNDLED_SET), task)
+        questions = _chosen(read_set(folder or BUNDLED_SET), task, limit)
         with started(model):
             system = target(base_url, key)
             served = name or first_model(system.base_url, system.api_key)
@@ -78,13 +81,16 @@ def evaluate(
             Console(highlight=False).print(as_table(graded, title=served))
 
 
-def _chosen(questions: list[GradedQuestion], tasks: list[str] | None) -> list[GradedQuestion]:
-    if not tasks:
-        return questions
-    known = sorted({question.task for question in questions})
-    if unknown := set(tasks) - set(known):
-        raise Problem(f"no task {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    return [question for question in questions if question.task in tasks]
+def _chosen(
+    questions: list[GradedQuestion], tasks: list[str] | None, limit: int | None
+) -> list[GradedQuestion]:
+    by_task: dict[str, list[GradedQuestion]] = {}
+    for question in questions:
+        by_task.setdefault(question.task, []).append(question)
+    if unknown := set(tasks or ()) - by_task.keys():
+        known = ", ".join(sorted(by_task))
+        raise Problem(f"no task {', '.join(sorted(unknown))}; there are {known}")
+    return [each for task in tasks or by_task for each in by_task[task][:limit]]
 
 
 def _graded(

@@ -110,6 +110,20 @@ def test_the_table_names_every_task_and_the_mean(folder):
     assert "71.4%" in result.stdout  # (1 + 0 + 1 + 4/7 + 1) / 5
 
 
+def test_so_many_of_each_task_may_be_asked(tmp_path):
+    twice = [line | {"answers": ["x"]} for line in QUESTIONS[:2]] + QUESTIONS[:2]
+    (tmp_path / FILE).write_text("\n".join(map(json.dumps, twice)))
+    bodies: list[dict[str, Any]] = []
+    with endpoint(ANSWERS, bodies) as url:
+        asked = ["eval", str(tmp_path), "--limit", "1", "--base-url", url, "--json"]
+        report = json.loads(CliRunner().invoke(app, asked).stdout)
+    assert [(row["task"], row["questions"]) for row in report["tasks"]] == [
+        ("colour", 1),
+        ("shape", 1),
+    ]
+    assert [each["right"] for each in report["answers"]] == [["x"], ["x"]]
+
+
 def test_tasks_may_be_chosen(folder):
     bodies: list[dict[str, Any]] = []
     chosen = ["eval", str(folder), "--task", "shape"]
