@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ops import cli
+from ops import cli, served
 from ops.bench.ports import free_ports
 from ops.state import State
 from serve_app.cluster import ClusterError
@@ -46,8 +46,9 @@ def pixtral(tmp_path, monkeypatch):
     monkeypatch.setenv("PIXTRAL_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("PIXTRAL_API_KEY", raising=False)
-    monkeypatch.setattr(cli, "cluster", cluster)
-    monkeypatch.setattr(cli, "_bundled", write_model)
+    for module in (cli, served):
+        monkeypatch.setattr(module, "cluster", cluster)
+        monkeypatch.setattr(module, "bundled", write_model)
     yield Pixtral(cluster, write_config(tmp_path / "config.yaml", free_ports(4)))
     cluster.stop()
 
@@ -80,7 +81,7 @@ def test_the_command_line_starts_without_ray_or_torch():
     assert found.stdout.split() == []
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "ask", "doctor"])
+@pytest.mark.parametrize("command", ["up", "down", "status", "ask", "eval", "doctor"])
 def test_every_command_shows_an_example_that_parses(pixtral, command):
     text = " ".join(pixtral(command, "--help").stdout.split())
     example = re.search(r"Example: pixtral (.+?) (?:Arguments|Options):", text)
