@@ -1,7 +1,9 @@
 """Train pixtral-nano, lesson by lesson; a lesson that was stopped goes on.
 
 python -m ops.nano.train vision  --run DIR                what lies in every patch
-python -m ops.nano.train answers --run DIR                goes on from what the first learned
+python -m ops.nano.train answers --run DIR                goes on from what the first learned,
+                                                          in a new DIR from what is committed
+python -m ops.nano.train save    --run DIR                a compact copy beside this code, to commit
 python -m ops.nano.train export  --run DIR --to FOLDER    weights, card and curve, as committed
 python -m ops.nano.train serve   --run DIR --to FOLDER    a checkpoint for `pixtral up --model`
 """
@@ -18,6 +20,7 @@ from ops.nano.shape import TRAINED
 from ops.nano.train.answers import AnswersLesson, dialogue_ids
 from ops.nano.train.export import bundle, export
 from ops.nano.train.lesson import Lesson
+from ops.nano.train.resume import COMMITTED, restore, save
 from ops.nano.train.trainer import Pace, Trainer
 from ops.nano.train.vision import VisionLesson
 from ops.nano.train.vocabulary import Vocabulary
@@ -29,7 +32,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("lesson", choices=["vision", "answers", "export", "serve"])
+    parser.add_argument("lesson", choices=["vision", "answers", "save", "export", "serve"])
     parser.add_argument("--to", type=Path, help="where to write weights")
     parser.add_argument(
         "--scores", type=Path, help="what `pixtral eval --json` printed, for the card"
@@ -41,10 +44,13 @@ def main() -> None:
     parser.add_argument("--most-patches", type=int, default=256, help="of a picture")
     parser.add_argument("--batch", type=int, help="patches, or tokens, in a batch")
     parser.add_argument("--dtype", choices=["auto", "bfloat16", "float32"], default="auto")
+    parser.add_argument("--threads", type=int, default=1, help="beside the process that draws")
     parser.add_argument("--grade-every", type=int, default=250, help="steps")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if arguments.to is not None:
+    torch.set_num_threads(arguments.threads)
+    if arguments.lesson == "save":
+        return save(arguments.run, arguments.to or COMMITTED)
+    if arguments.lesson in ("export", "serve"):
         return _write(arguments)
     arguments.run.mkdir(parents=True, exist_ok=True)
     pace = Pace(arguments.rate, arguments.steps, decay=arguments.decay)
@@ -65,6 +71,9 @@ def _lesson(arguments: argparse.Namespace) -> Lesson:
     run: Path = arguments.run
     if arguments.lesson == "vision":
         return VisionLesson(arguments.most_patches, arguments.batch or 3072)
+    checkpoints = [run / f"{name}.pt" for name in ("answers", "vision")]
+    if not any(file.exists() for file in checkpoints):
+        restore(COMMITTED, run)
     lesson = AnswersLesson(vocabulary(run), arguments.most_patches, arguments.batch or 8192)
     if not (run / "answers.pt").exists():
         lesson.begin_from(run / "vision.pt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,8 @@ from ops.nano.shape import TRAINED
 from ops.nano.train.answers import AnswersLesson
 from ops.nano.train.export import export
 from ops.nano.train.kernels import TrainingKernels, initialise
+from ops.nano.train.resume import restore, save
+from ops.nano.train.trainer import Pace, Trainer
 from ops.nano.train.vocabulary import OTHER, Vocabulary
 from shards.attention import PagedCache, StepLayout
 from shards.comm import SingleRank
@@ -76,12 +79,13 @@ def test_ragged_batches_train_too(ragged):
     assert bool((qkv.grad.abs().sum(1) > 0).all())
 
 
-def test_norm_and_gate_are_the_references_in_bfloat16():
+def test_norm_and_gate_are_the_references_and_narrow_where_products_are():
     x, weight = torch.randn(6, 32), torch.rand(32) + 0.5
+    reference = Kernels().rms_norm(x, weight, 1e-5)
+    torch.testing.assert_close(TrainingKernels().rms_norm(x, weight, 1e-5), reference)
     with torch.autocast("cpu", torch.bfloat16):
         ours = TrainingKernels().rms_norm(x, weight, 1e-5)
     assert ours.dtype is torch.bfloat16
-    reference = Kernels().rms_norm(x, weight, 1e-5)
     torch.testing.assert_close(ours.float(), reference, rtol=1e-2, atol=1e-2)
     torch.testing.assert_close(TrainingKernels().gated(x), Kernels().gated(x))
 
@@ -120,6 +124,36 @@ def test_one_step_of_learning_moves_every_weight(lesson):
     still = [name for name, weight in lesson.model.named_parameters() if weight.grad is None]
     assert not still
     assert bool(loss > 0)
+
+
+def test_a_run_goes_on_elsewhere_from_its_compact_copy(lesson, tmp_path):
+    """Weights, counts, vocabulary and logs come back, and the next step is taken."""
+    here, there, copy = (tmp_path / name for name in ("here", "there", "copy"))
+    for folder in (here, copy):
+        folder.mkdir()
+    pace = Pace(1e-3, steps=1, warmup=1)
+    trainer = Trainer(lesson, here, pace, mixed=False)
+    trainer.run(grade_every=1, save_every=1)
+    (here / "vocabulary.json").write_text(json.dumps(lesson.vocabulary.ids))
+    save(here, copy)
+    assert sum(file.stat().st_size for file in copy.iterdir()) < 20e6
+
+    assert restore(copy, there)
+    again = AnswersLesson(lesson.vocabulary, 16, 512)
+    resumed = Trainer(again, there, replace(pace, steps=2), mixed=False)
+    assert (resumed.step, resumed.pictures) == (1, trainer.pictures) > (0, 0)
+    saved = torch.load(here / "answers.pt", weights_only=True)["average"]
+    for name, weight in again.model.state_dict().items():
+        assert torch.equal(weight, saved[name].bfloat16().float())
+    assert (there / "answers.jsonl").read_text() == (here / "answers.jsonl").read_text()
+    assert json.loads((there / "vocabulary.json").read_text()) == list(lesson.vocabulary.ids)
+    resumed.run(grade_every=1, save_every=1)
+    assert resumed.step == 2
+    assert len((there / "answers.jsonl").read_text().splitlines()) == 2
+
+
+def test_nothing_saved_is_nothing_restored(tmp_path):
+    assert not restore(tmp_path, tmp_path / "run")
 
 
 def test_a_batch_is_the_same_whenever_it_is_drawn(lesson):
