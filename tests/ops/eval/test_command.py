@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from ops.cli import app
 from ops.eval.question_set import FILE
 
-QUESTIONS = [
+QUESTIONS: list[dict[str, Any]] = [
     {"question": "Colour?", "answers": ["red"], "task": "colour"},
     {"question": "Shape?", "answers": ["star"], "task": "shape"},
     {"question": "Value?", "answers": ["100"], "task": "chart", "metric": "relaxed"},
@@ -111,7 +111,7 @@ def test_the_table_names_every_task_and_the_mean(folder):
 
 
 def test_so_many_of_each_task_may_be_asked(tmp_path):
-    twice = [line | {"answers": ["x"]} for line in QUESTIONS[:2]] + QUESTIONS[:2]
+    twice = [{**line, "answers": ["x"]} for line in QUESTIONS[:2]] + QUESTIONS[:2]
     (tmp_path / FILE).write_text("\n".join(map(json.dumps, twice)))
     bodies: list[dict[str, Any]] = []
     with endpoint(ANSWERS, bodies) as url:
