@@ -110,7 +110,9 @@ def played(engine, tokenizer, asked, turn, *, together: bool) -> list[str]:
 
 
 def spelled(tokenizer: Tokenizer, tokens: tuple[int, ...]) -> str:
-    return b"".join(tokenizer.vocabulary.pieces[token] for token in tokens).decode()
+    return b"".join(tokenizer.vocabulary.pieces[token] for token in tokens).decode(
+        errors="backslashreplace"
+    )
 
 
 def request_of(question: GradedQuestion, tokenizer: Tokenizer, encoder: VisionEncoder):
