@@ -115,8 +115,9 @@ async def test_a_loss_before_the_first_token_is_retried_with_pictures_prepared_a
 
 async def test_pictures_that_have_changed_when_they_are_fetched_again_are_an_error():
     tiers = Tiers([Stream(DIED)])
-    prompt = await tiers.tiers.prepare(SOURCE)
-    request = replace(REQUEST, pictures=(replace(PICTURE, content="as it was"),))
+    was = replace(PICTURE, content="as it was")
+    prompt = replace(await tiers.tiers.prepare(SOURCE), patches=(Patches(was, "patches-0"),))
+    request = replace(REQUEST, pictures=(was,))
     with pytest.raises(GenerationFailed, match="changed"):
         _ = [deltas async for deltas in tiers.tiers.generate(request, prompt)]
     assert (tiers.prepared, len(tiers.jobs)) == (2, 1)
