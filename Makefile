@@ -31,7 +31,7 @@ help:
 up: .venv/.installed
 	@$(BIN)/pixtral up --detach $(UP_ARGS)
 	@printf '\nA first question about %s:\n\n' $(EXAMPLE)
-	@$(BIN)/pixtral ask "What is in this picture?" --image $(EXAMPLE) --max-tokens 48
+	@$(BIN)/pixtral ask "What is in this picture?" --image $(EXAMPLE) --temperature 0
 	@printf '\nAsk your own:  %s/pixtral ask "…" --image FILE      Stop:  make down\n' $(BIN)
 
 down: .venv/.installed

@@ -62,7 +62,7 @@ def resolve(options: Options, make_bundled: Callable[[Path], Path], state: State
         overrides["model.path"] = str(options.model)
     bundled = options.model is None and not _names_a_model(file)
     if bundled:
-        overrides |= {"model.path": str(bundled_folder()), "model.untrained": True}
+        overrides["model.path"] = str(bundled_folder())
     # Read before the model is made: a bad file is refused before work is spent on it.
     config = load_config(file, overrides)
     folder = make_bundled(config.model.path) if bundled else config.model.path

@@ -1,11 +1,13 @@
-"""A small Pixtral of random weights: the shape of Large, its tokenizer, and no training at all.
+"""The bundled model: a small Pixtral that sees simple drawn pictures.
 
-It lets the whole system run on a laptop without a download. What it answers is noise.
+    python -m ops.nano DIR            writes it (a second, 35 MB)
+    python -m ops.nano.train --help   how it was made
 
-    python -m ops.nano DIR        writes it (a second or two, 45 MB)
+``write_checkpoint`` writes random ones of any shape, for tests and measurements.
 """
 
 from ops.nano.checkpoint import NANO, SEED, write_checkpoint
 from ops.nano.folder import CARD, MANIFEST, ensure
+from ops.nano.shape import TRAINED
 
-__all__ = ["CARD", "MANIFEST", "NANO", "SEED", "ensure", "write_checkpoint"]
+__all__ = ["CARD", "MANIFEST", "NANO", "SEED", "TRAINED", "ensure", "write_checkpoint"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,23 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ops.nano.checkpoint import NANO, SEED, parameters, write_checkpoint
+from ops.nano.checkpoint import WEIGHTS, write_description
+from ops.nano.shape import TRAINED
 from shards.errors import CheckpointError
 
 MANIFEST = "nano.json"
 CARD = "README.md"
-
-_CARD = f"""\
-# pixtral-nano: untrained
-
-The weights in this folder are random numbers. It was never trained: whatever it answers is noise,
-to any question and about any picture. It has the shape of Pixtral Large (vision encoder with 2D
-RoPE, projector, decoder; Large's tokenizer and special tokens) at {parameters(NANO) / 1e6:.0f} M
-parameters, so that the serving system can be run and tested without a download.
-
-For answers that mean something, give `pixtral up --model` a folder with Pixtral 12B (Apache-2.0) or
-Pixtral Large (Mistral Research License).
-"""
+# As it is committed; the tokenizer comes out of mistral-common's own package.
+_COMMITTED = Path(__file__).parent / "model"
 
 
 def ensure(folder: Path) -> Path:
@@ -70,10 +62,11 @@ def _replace(folder: Path) -> None:
 
 
 def _write(folder: Path) -> None:
-    write_checkpoint(folder)
-    (folder / CARD).write_text(_CARD, encoding="utf-8")
+    write_description(folder, TRAINED)
+    for name in (WEIGHTS, CARD):
+        shutil.copyfile(_COMMITTED / name, folder / name)
     names = sorted(file.name for file in folder.iterdir())
-    manifest = {"untrained": True, "recipe": _recipe(), "sha256": _hashes(folder, names)}
+    manifest = {"recipe": _recipe(), "sha256": _hashes(folder, names)}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
@@ -87,8 +80,10 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _recipe() -> dict[str, Any]:
-    """What the weights follow from, as JSON gives it back."""
-    recipe: dict[str, Any] = json.loads(json.dumps({"seed": SEED, "model": asdict(NANO)}))
+    """What the folder follows from, as JSON gives it back."""
+    recipe: dict[str, Any] = json.loads(
+        json.dumps({"model": asdict(TRAINED), "committed": _hashes(_COMMITTED, (WEIGHTS, CARD))})
+    )
     return recipe
 
 

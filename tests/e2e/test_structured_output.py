@@ -1,6 +1,6 @@
 """Answers that must conform, by the official clients, against the running system.
 
-The model is untrained, so whatever conforms does so because of the grammar. Its schemas leave no
+The model never saw such schemas, so whatever conforms does so because of the grammar. They leave no
 room for strings without end.
 """
 

@@ -105,7 +105,6 @@ def test_up_prints_every_address_and_a_key(pixtral):
         f"Ray dashboard  http://127.0.0.1:{config.ray.dashboard_port}",
         f"cat {State.open().folder}/ray-token",
         f"key            {State.open().api_key(config)}",
-        "pixtral-nano is untrained",
     ):
         assert line in result.stdout
 
@@ -132,7 +131,7 @@ def test_up_for_scripts(pixtral):
         "base_url": f"http://127.0.0.1:{config.gateway.port}/v1",
         "api_key": State.open().api_key(config),
         "model": "pixtral-nano",
-        "untrained": True,
+        "untrained": False,
         "dashboard": f"http://127.0.0.1:{config.ray.dashboard_port}",
         "metrics": f"http://127.0.0.1:{config.ray.metrics_port}/metrics",
         "prometheus": None,
@@ -227,9 +226,16 @@ def test_ask_streams_the_answer_and_accounts_for_it(pixtral):
     assert result.stdout == "Three shapes\n"
     assert "16 text + 204 image tokens in, 3 out" in result.stderr
     assert "cost $0.000458" in result.stderr
-    assert "nano is untrained" in result.stderr
+    assert "untrained" not in result.stderr
     (body,) = pixtral.cluster.gateway.bodies
     assert (body["model"], body["max_tokens"], body["seed"]) == ("first", 5, 7)
+
+
+def test_an_untrained_model_says_so_wherever_it_answers(pixtral):
+    with open(pixtral.config_file, "a") as file:
+        file.write("model: {untrained: true}\n")
+    assert "pixtral-nano is untrained" in pixtral.up().stdout
+    assert "nano is untrained" in pixtral("ask", "Hi").stderr
 
 
 def test_ask_for_scripts(pixtral):

@@ -66,13 +66,13 @@ def test_up_goes_through_every_step_and_ends_ready(bench):
     assert up.api_key not in said
 
 
-def test_an_untrained_model_is_announced_and_a_chosen_one_is_not(bench, tmp_path):
+def test_only_a_model_marked_untrained_is_announced_so(bench, tmp_path):
     bench.up()
-    assert "pixtral-nano is untrained: its weights are random" in bench.said.getvalue()
+    assert "weights are random" not in bench.said.getvalue()
     bench.launcher.down()
-    before = bench.said.tell()
-    bench.up(model=write_model(tmp_path / "mine"))
-    assert "weights are random" not in bench.said.getvalue()[before:]
+    marked = write_config(tmp_path / "marked.yaml", free_ports(4), "model: {untrained: true}\n")
+    bench.up(config=marked)
+    assert "pixtral-nano is untrained: its weights are random" in bench.said.getvalue()
 
 
 def test_the_plan_line_gives_the_cut_in_numbers(bench):

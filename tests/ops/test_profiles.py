@@ -30,7 +30,7 @@ def test_every_profile_loads(name, tmp_path):
     options = Options(config=PROFILES / f"{name}.yaml")
     config = resolve(options, lambda folder: folder, State(tmp_path / "state"))
     assert config.gateway.host == "127.0.0.1"
-    assert config.model.untrained == (name == "local")
+    assert not config.model.untrained
 
 
 @pytest.mark.parametrize("name", ["local", *GPU_PROFILES])

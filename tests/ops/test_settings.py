@@ -22,12 +22,12 @@ def resolved(options, tmp_path):
     return resolve(options, make, State(tmp_path / "state")), made
 
 
-def test_nothing_said_serves_the_bundled_model_and_marks_it_untrained(tmp_path, cache):
+def test_nothing_said_serves_the_bundled_model(tmp_path, cache):
     config, made = resolved(Options(), tmp_path)
     assert made == [bundled_folder()]
     assert config.model.path == cache / "pixtral-serve" / "models" / "pixtral-nano"
     assert config.model.name == "pixtral-nano"
-    assert config.model.untrained
+    assert not config.model.untrained
     assert config.decoder.tensor_parallel == 2
     assert config.gateway.api_key_file == tmp_path / "state" / "bootstrap_key"
     assert config.gateway.auth
@@ -87,9 +87,8 @@ def test_options_win_over_the_file(tmp_path):
 def test_a_file_that_names_no_model_gets_the_bundled_one(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("gateway: {port: 9000}\n")
-    config, made = resolved(Options(config=file), tmp_path)
+    _, made = resolved(Options(config=file), tmp_path)
     assert made == [bundled_folder()]
-    assert config.model.untrained
 
 
 def test_paths_become_absolute_as_tiers_run_elsewhere(tmp_path, monkeypatch):
