@@ -42,7 +42,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory) -> Path:
     """A random one."""
-    folder = tmp_path_factory.mktemp("noise")
+    folder: Path = tmp_path_factory.mktemp("noise")
     nano.write_checkpoint(folder)
     return folder
 
