@@ -108,8 +108,8 @@ def test_object_store_returns_to_its_baseline(system: System) -> None:
     assert not failures, failures[:3]
     # Three rows of 2 to 6 patches and a token at the end of each.
     assert shown == [2 * sum(3 * (columns + 1) for columns in range(2, 7))] * 100
-    # Replicas that are started anew leave something of Serve's own, 46 and 55 KB were seen; a leak of
-    # one picture in fifty would be three times the slack.
+    # Replicas that are started anew leave something of Serve's own, 46 and 55 KB were seen; a leak
+    # of one picture in fifty would be three times the slack.
     slack = 128 * 1024
     assert wait_until(lambda: object_store_bytes(system) <= baseline + slack, 30), (
         f"{object_store_bytes(system)} bytes are held, {baseline} before"

@@ -7,6 +7,7 @@ room for strings without end.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import jsonschema
 import openai
@@ -79,8 +80,6 @@ def test_forced_calls_conform_and_stream_the_same(openai_client, system, choice,
         "tool_choice": choice,
         "parallel_tool_calls": parallel,
         "max_tokens": LIMIT,
-        # Warm enough to end: what the model learned has no calls, nor an end of them.
-        "temperature": 2.0,
         "seed": 5,
     }
     [whole] = openai_client.chat.completions.create(**asked).choices
@@ -93,8 +92,11 @@ def test_forced_calls_conform_and_stream_the_same(openai_client, system, choice,
         assert whole.finish_reason == "tool_calls"
     if choice != "required":
         assert {call.function.name for call in calls} == {"erase"}
+    kinds: list[str] = []
     with openai_client.chat.completions.stream(**asked) as stream:
-        kinds = [event.type for event in stream]
+        # The model never learned to end several calls: it may go on until the limit.
+        with suppress(openai.LengthFinishReasonError):
+            kinds.extend(event.type for event in stream)
         streamed = stream.current_completion_snapshot.choices[0]
     assert kinds.count("tool_calls.function.arguments.delta") > len(calls)
     assert [(call.id[:0], call.function.name, call.function.arguments)
