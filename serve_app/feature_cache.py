@@ -8,13 +8,13 @@ them so as not to encode again, decoder groups so as not to ask.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from serve_app.byte_cache import ByteCache
 from shards.request import Picture
 
 if TYPE_CHECKING:
@@ -45,19 +45,12 @@ class KeptFeatures:
     """
 
     def __init__(self, max_bytes: int, watch: Callable[[int], None] | None = None) -> None:
-        self._max_bytes = max_bytes
-        self._watch = watch
-        self._bytes = 0
-        # The least recently used first.
-        self._kept: OrderedDict[Known, np.ndarray] = OrderedDict()
+        self._cache: ByteCache[Known, np.ndarray] = ByteCache(max_bytes, watch)
 
     def get(self, known: Known) -> np.ndarray | None:
         """[patches, vision hidden], not to be written to: whoever has it has it for as long as he
         wants, whatever becomes of it here. None if it is not kept."""
-        features = self._kept.get(known)
-        if features is not None:
-            self._kept.move_to_end(known)
-        return features
+        return self._cache.get(known)
 
     def keep(self, known: Known, features: np.ndarray) -> np.ndarray:
         """Remember them if they fit; returns them, or what was or is now kept in their place.
@@ -68,17 +61,11 @@ class KeptFeatures:
         kept = self.get(known)
         if kept is not None:
             return kept
-        if features.nbytes > self._max_bytes:
+        if not self._cache.takes(features.nbytes):
             return features
         if features.base is not None:
             features = features.copy()
-        self._kept[known] = features
-        self._bytes += features.nbytes
-        while self._bytes > self._max_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= oldest.nbytes
-        if self._watch is not None:
-            self._watch(self._bytes)
+        self._cache.keep(known, features, features.nbytes)
         return features
 
 

@@ -31,10 +31,10 @@ from mistral_common.tokens.tokenizers.image import ImageConfig, ImageEncoder, Sp
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from serve_app.byte_cache import ByteCache
 from serve_app.messages import PictureSource
 from serve_app.preparing import Preprocess
 from serve_app.preprocess.cutter import Cutter, For
-from serve_app.preprocess.patch_cache import PatchCache
 from serve_app.preprocess.turns import Turn
 from serve_app.preprocess.workers import Workers
 from serve_app.telemetry import WorkerMetrics
@@ -169,7 +169,7 @@ class _Ours:
     def __init__(self, pictures: int) -> None:
         config = Preprocess(workers=CORES)
         self._workers = Workers(config, WorkerMetrics())
-        self._cutter = Cutter(config, self._workers, _Store(pictures), PatchCache(0))
+        self._cutter = Cutter(config, self._workers, _Store(pictures), ByteCache(0))
         self._requests = 0
 
     def __call__(self, files: Sequence[bytes]) -> Sequence[Pixels]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_app.byte_cache import ByteCache
 from serve_app.errors import InvalidRequest
 from serve_app.messages import PictureSource
 from serve_app.preparing import Preprocess
-from serve_app.preprocess.patch_cache import PatchCache
 from serve_app.preprocess.turns import Turn
 from serve_app.preprocess.wire import PATCH_BYTES
 from serve_app.preprocess.wish import Pages, Sight
@@ -48,8 +48,13 @@ class For:
 
 
 class Cutter(Generic[T]):
-    """Args:
-    store: called with float32 [patches, 3 · 16 · 16] in some thread; copies.
+    """What is found is kept by sha256 of the file, what was wished of it and a salt: who does not
+    share a salt learns nothing, not even from how long an answer takes, of what others have sent.
+
+    Args:
+        store: called with float32 [patches, 3 · 16 · 16] in some thread; copies.
+        cache: in this process' own memory; what stays in the object store leaves no room for what
+            passes through.
     """
 
     def __init__(
@@ -57,7 +62,7 @@ class Cutter(Generic[T]):
         config: Preprocess,
         workers: Workers,
         store: Callable[[Array], T],
-        cache: PatchCache,
+        cache: ByteCache[Hashable, Any],
     ) -> None:
         self._config = config
         self._workers = workers

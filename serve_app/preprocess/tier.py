@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from serve_app.byte_cache import ByteCache
 from serve_app.config import Config
 from serve_app.errors import ApiError
 from serve_app.garbage import spare_what_is_loaded
@@ -16,7 +17,6 @@ from serve_app.messages import Patches, PrepareRequest, Prompt
 from serve_app.observed import observed
 from serve_app.preprocess.cutter import Cutter
 from serve_app.preprocess.fetch import Fetcher
-from serve_app.preprocess.patch_cache import PatchCache
 from serve_app.preprocess.prepare import Preparer
 from serve_app.preprocess.workers import Workers
 from serve_app.serve_handles import put_array
@@ -42,7 +42,7 @@ class Preprocess:
                 config.preprocess,
                 self._workers,
                 put_array,
-                PatchCache(config.patch_cache_bytes, self._metrics.cached_bytes.set),
+                ByteCache(config.patch_cache_bytes, self._metrics.cached_bytes.set),
             ),
             self._in_a_thread,
         )

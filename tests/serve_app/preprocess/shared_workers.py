@@ -6,10 +6,10 @@ from functools import cache
 
 import numpy as np
 
+from serve_app.byte_cache import ByteCache
 from serve_app.fetching import Fetching
 from serve_app.preparing import Preprocess
 from serve_app.preprocess.cutter import Cutter
-from serve_app.preprocess.patch_cache import PatchCache
 from serve_app.preprocess.prepare import Preparer
 from serve_app.preprocess.workers import Workers
 from serve_app.telemetry import WorkerMetrics
@@ -28,5 +28,5 @@ def preparer(
     """As the tier has it, with arrays where that has references."""
     # Workers are the same whatever is fetched.
     config = config.model_copy(update={"workers": 1, "fetch": Fetching()})
-    cutter = Cutter(config, shared_workers(config), np.copy, PatchCache(cache_bytes))
+    cutter = Cutter(config, shared_workers(config), np.copy, ByteCache(cache_bytes))
     return Preparer(tokenizer, config, cutter)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serve_app.byte_cache import ByteCache
 from serve_app.errors import InvalidRequest
 from serve_app.messages import PictureSource
 from serve_app.preparing import Preprocess
 from serve_app.preprocess.cutter import Cut, Cutter, For
-from serve_app.preprocess.patch_cache import PatchCache
 from serve_app.preprocess.turns import Turn
 from serve_app.preprocess.wish import Frames
 from serve_app.preprocess.workers import Workers
@@ -42,7 +42,7 @@ def asked(monkeypatch) -> list[str]:
 
 
 def cutter(cache_bytes: int = 2**20, watch: Callable[[int], None] | None = None) -> Cutter[Any]:
-    return Cutter(CONFIG, shared_workers(CONFIG), np.copy, PatchCache(cache_bytes, watch))
+    return Cutter(CONFIG, shared_workers(CONFIG), np.copy, ByteCache(cache_bytes, watch))
 
 
 async def cut(

@@ -1,20 +1,17 @@
-"""What files were found to hold, for when they come again, as in the next turn. Knows no Ray.
-
-A file is known by the sha256 of its bytes, what was wished of it, and a salt: who does not share a
-salt learns nothing, not even from how long an answer takes, of what others have sent. Arrays are
-kept in this process' own memory: what stays in the object store leaves no room for what passes
-through.
-"""
+"""The last used of what may be wanted again, within so many bytes. Standard library only."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
-class PatchCache:
-    """The last used, within ``max_bytes``. In one event loop.
+class ByteCache(Generic[K, V]):
+    """For one thread or event loop.
 
     Args:
         watch: told after each change how many bytes are kept.
@@ -25,21 +22,21 @@ class PatchCache:
         self._watch = watch
         self._bytes = 0
         # The least recently used first; with each its bytes.
-        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._kept: OrderedDict[K, tuple[V, int]] = OrderedDict()
 
     def takes(self, size: int) -> bool:
         """Whether something of so many bytes would be kept at all."""
         return size <= self._max_bytes
 
-    def get(self, key: Hashable) -> Any | None:
+    def get(self, key: K) -> V | None:
         kept = self._kept.get(key)
         if kept is None:
             return None
         self._kept.move_to_end(key)
         return kept[0]
 
-    def keep(self, key: Hashable, value: Any, size: int) -> None:
-        """``size`` in bytes; the oldest make room."""
+    def keep(self, key: K, value: V, size: int) -> None:
+        """``size`` in bytes; the oldest make room. What is kept already stays."""
         if not self.takes(size) or key in self._kept:
             return
         self._kept[key] = value, size
