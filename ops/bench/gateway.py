@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 from unittest.mock import patch
 
 from ray import serve
@@ -37,6 +38,8 @@ from serve_app.accounting.office import prepare
 from serve_app.app import build
 from serve_app.config import Config, load_config
 
+A = TypeVar("A")
+R = TypeVar("R")
 SCENARIOS = ("peak", "paced", "streams")
 CLIENTS = 32
 STREAMS = 64
@@ -116,14 +119,20 @@ def run(plan: Plan) -> list[Row]:
     Raises:
         RuntimeError: PostgreSQL is not installed, or nothing was answered.
     """
+    return on_ray(_drive, plan)
+
+
+def on_ray(drive: Callable[[Config, Path, A], R], asked: A) -> R:
+    """What ``drive`` returns, called with config, state folder and ``asked`` beside a Ray of its
+    own, in a process of its own: Ray reads its environment when it is imported, and this process
+    has imported it."""
     with tempfile.TemporaryDirectory() as folder:
         config, state = system_config(Path(folder)), Path(folder)
         with patch.dict(os.environ, cluster.environment(config, state)):
             cluster.start(config, state)
             try:
-                # Ray reads its environment when it is imported, and this process has imported it.
                 with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                    return process.submit(_drive, config, state, plan).result()
+                    return process.submit(drive, config, state, asked).result()
             finally:
                 cluster.stop(config, state)
 

@@ -12,20 +12,17 @@ import base64
 import json
 import multiprocessing
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from unittest.mock import patch
 
 import aiohttp
 
-from ops.bench.gateway import KEY, Target, application_at, system_config, with_books
+from ops.bench.gateway import KEY, Target, application_at, on_ray, with_books
 from ops.bench.load import percentile, run_load
 from ops.bench.pictures import photographs
 from ops.bench.postgres import PostgresServer
@@ -63,17 +60,7 @@ def run(seconds: float = 15.0) -> FloodRow:
     Raises:
         RuntimeError: PostgreSQL is not installed, or nothing was answered.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        config, state = system_config(Path(folder)), Path(folder)
-        with patch.dict(os.environ, cluster.environment(config, state)):
-            cluster.start(config, state)
-            try:
-                context = multiprocessing.get_context("spawn")
-                # Ray reads its environment when it is imported, and this process has imported it.
-                with ProcessPoolExecutor(1, mp_context=context) as process:
-                    return process.submit(_drive, config, state, seconds).result()
-            finally:
-                cluster.stop(config, state)
+    return on_ray(_drive, seconds)
 
 
 def _drive(config: Config, state: Path, seconds: float) -> FloodRow:
