@@ -5,8 +5,8 @@
 
 A process that takes too long or too much memory over a file, or that dies of it, is replaced; the
 file is refused and no other notices. If it took long because others had the processors, its sender
-is told to come back. One that dies for no reason that we know gets a second try in
-a fresh process, for the fault may lie with a file before.
+is told to come back. One that dies for no reason that we know gets a second try in a fresh process,
+for the fault may lie with a file before.
 """
 
 from __future__ import annotations
